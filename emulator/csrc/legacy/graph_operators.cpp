@@ -1,0 +1,76 @@
+// Graph operators that torch_npu calls although it knows aclnn functions: copies, reductions, norms, distances.
+#include <climits>
+#include <cmath>
+
+#include "../operators/softmax.h"
+#include "graph_operator.h"
+
+// ---- copies --------------------------------------------------------------------------------------------------------------------
+
+GRAPH_OPERATOR(BroadcastTo, Movement, call.output() = call.input(0).expand(call.output()->sizes()))
+GRAPH_OPERATOR(Cast, Elementwise, call.output() = call.input(0))
+GRAPH_OPERATOR(Identity, Movement, call.output() = call.input(0))
+GRAPH_OPERATOR(Fill, Movement, call.output()->fill_(call.input(1).reshape({-1}).select(0, 0)))
+
+// ---- sums -----------------------------------------------------------------------------------------------------------------------
+
+/// All dimensions where the call names none.
+static at::OptionalIntArrayRef these(const std::vector<int64_t>& dimensions) {
+    return dimensions.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(dimensions);
+}
+
+GRAPH_OPERATOR(ReduceSum, Accumulating, call.output() = at::sum(widened(call.input(0)), these(call.dimensions(1))))
+GRAPH_OPERATOR(ReduceMean, Accumulating, call.output() = at::mean(widened(call.input(0)), these(call.dimensions(1))))
+
+// ---- norms ------------------------------------------------------------------------------------------------------------------------
+
+/// torch_npu passes INT_MAX and INT_MIN, rounded to float32, for the infinities.
+static double norm_order(const GraphCall& call) {
+    double p = call.number("p", 2);
+    if (p >= static_cast<float>(INT_MAX)) return INFINITY;
+    return p <= static_cast<float>(INT_MIN) ? -INFINITY : p;
+}
+
+// A norm comes in two steps: the sum of the powers (or the extremum), and then its root.
+GRAPH_OPERATOR(LpNormReduceV2, Accumulating, {
+    Tensor magnitude = at::abs(widened(call.input(0)));
+    std::vector<int64_t> dimensions = call.integers("axes");
+    double p = norm_order(call);
+    if (std::isinf(p))
+        call.output() = p > 0 ? at::amax(magnitude, dimensions) : at::amin(magnitude, dimensions);
+    else
+        call.output() = at::sum(p == 0 ? magnitude.ne(0).to(magnitude.scalar_type()) : at::pow(magnitude, p), these(dimensions));
+})
+GRAPH_OPERATOR(LpNormUpdateV2, Approximate, {
+    double p = norm_order(call);
+    call.output() = std::isinf(p) || p == 0 ? call.input(0) : at::pow(widened(call.input(0)), 1 / p);
+})
+
+// ---- distances ----------------------------------------------------------------------------------------------------------------------
+
+/// What each coordinate contributes to the gradient of the p-norm distance of two points; p is -1 for infinity.
+static Tensor distance_gradient(const Tensor& grad, const Tensor& difference, const Tensor& distance, double p) {
+    Tensor direction = at::sign(difference);
+    Tensor magnitude = at::abs(difference);
+    if (p == 0) return at::zeros_like(difference);
+    if (p == 1) return at::mul(grad, direction);
+    if (p < 0) return at::mul(grad, at::mul(direction, magnitude.eq(distance)));
+    Tensor slope = at::mul(at::mul(direction, at::pow(magnitude, p - 1)), at::div(grad, at::pow(distance, p - 1)));
+    Tensor flat = p < 1 ? at::logical_or(distance.eq(0), difference.eq(0)) : distance.eq(0);
+    return at::masked_fill(slope, flat, 0);
+}
+
+// All inputs are broadcast to [..., points, other points, coordinates].
+GRAPH_OPERATOR(CdistGrad, Accumulating, {
+    Tensor each = distance_gradient(call.input(0), at::sub(call.input(1), call.input(2)), call.input(3), call.number("p", 2));
+    call.output() = at::sum_to(at::sum(each, -2), call.output()->sizes());
+})
+
+// ---- softmax --------------------------------------------------------------------------------------------------------------------------
+
+GRAPH_OPERATOR(ScaledMaskedSoftmax, Accumulating,
+               call.output() = scaled_masked_softmax(call.input(0), call.input(1), call.number("scale", 1),
+                                                     call.number("fixed_triu_mask", 0) != 0))
+GRAPH_OPERATOR(ScaledMaskedSoftmaxGrad, Accumulating,
+               call.output() = scaled_masked_softmax_backward(call.input(0), call.input(1), call.input(2), call.number("scale", 1),
+                                                              call.number("fixed_triu_mask", 0) != 0))
