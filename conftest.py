@@ -1,0 +1,20 @@
+"""Which modules of the machinery are loaded; nothing else."""
+
+pytest_plugins = [
+    "fixtures.options",
+    "fixtures.environment",
+    "fixtures.requirement",
+    "fixtures.devices",
+    "fixtures.evidence",
+    "fixtures.vacuity",
+    "fixtures.health",
+    "fixtures.training",
+    "fixtures.reference",
+    "fixtures.command",
+    "fixtures.probe",
+    "fixtures.local_files",
+    "fixtures.probe",
+    "fixtures.local_files",
+    "fixtures.recording",
+    "fixtures.journaling",
+]

@@ -1,0 +1,1 @@
+"""From results to a journal, from journals to a verdict. Nothing here imports torch."""

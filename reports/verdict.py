@@ -1,0 +1,68 @@
+"""From test records to requirements to one verdict: pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.outcome import FAILURES, UNDECIDED, Outcome
+
+CONFORMANT, NOT_CONFORMANT, INCOMPLETE = "CONFORMANT", "NOT CONFORMANT", "INCOMPLETE"
+
+# A requirement has the outcome of its worst test.
+SEVERITY = (
+    *(Outcome.DEVICE_LOST, Outcome.CRASH, Outcome.TIMEOUT, Outcome.FAIL, Outcome.XPASS, Outcome.VACUOUS),
+    *(Outcome.INFRA, Outcome.NOT_RUN, Outcome.XFAIL, Outcome.PASS, Outcome.UNSUPPORTED),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says about the stack.
+
+    Attributes:
+        verdict: CONFORMANT, NOT CONFORMANT or INCOMPLETE.
+        requirements: outcome of each requirement, by id.
+        counts: number of requirements by outcome.
+    """
+
+    verdict: str
+    requirements: Mapping[str, Outcome]
+    counts: Mapping[Outcome, int]
+
+
+def aggregate(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of a requirement whose tests ended so (at least one)."""
+    return min(outcomes, key=SEVERITY.index)
+
+
+def judge(records: Sequence[Mapping]) -> Verdict:
+    """The verdict over test records (type "test" of the journal; one for each selected test).
+
+    NOT CONFORMANT with any failure; else INCOMPLETE where anything selected did not run or nothing passed; else
+    CONFORMANT. A known defect that showed itself as declared (XFAIL) does not prevent CONFORMANT; it is always counted.
+    """
+    tests: dict[str, list[Outcome]] = {}
+    for record in records:
+        tests.setdefault(record["requirement"], []).append(Outcome(record["outcome"]))
+    requirements = {id: aggregate(outcomes) for id, outcomes in sorted(tests.items())}
+    counts = Counter(requirements.values())
+    if any(counts[outcome] for outcome in FAILURES):
+        verdict = NOT_CONFORMANT
+    elif any(counts[outcome] for outcome in UNDECIDED) or not counts[Outcome.PASS]:
+        verdict = INCOMPLETE
+    else:
+        verdict = CONFORMANT
+    return Verdict(verdict, requirements, counts)
+
+
+def verdict_line(verdict: Verdict, header: Mapping) -> str:
+    """The last line of a run: verdict, on which cards, whether they were emulated, and the counts."""
+    cards = header.get("cards", [])
+    kind = "EMULATED " if header.get("emulated") else ""
+    where = f"{len(cards)} {kind}card{'s' * (len(cards) != 1)}" if cards else "no card"
+    chip = f" ({header['chip']})" if cards and header.get("chip") else ""
+    words = {Outcome.PASS: "passed", Outcome.XFAIL: "failed as a known defect", Outcome.NOT_RUN: "not run"}
+    counted = [f"{verdict.counts[o]} {words.get(o, o.value)}" for o in Outcome if verdict.counts.get(o)]
+    return f"verdict: {verdict.verdict} on {where}{chip}: {', '.join(counted) or 'no requirement was selected'}"
