@@ -1,0 +1,56 @@
+# The two doors:
+#   make conformance   does this machine's NPU stack train? (an emulated card where there is no NPU)
+#   make test          the project's own tests, then lint
+# PYTHON chooses the interpreter (>= 3.10); NPU_EMULATOR_* the emulated cards (emulator/README.md).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+NPU := $(wildcard /dev/davinci[0-9]*)
+ifeq ($(NPU),)
+# No NPU: the pinned stack in an environment of its own, on the emulator.
+REQUIREMENTS := requirements-emulated.txt
+VENV_OPTIONS :=
+RUN := $(BIN)/python -m emulator
+else
+# An Ascend machine: the user's own torch and torch_npu stay in charge.
+REQUIREMENTS := requirements.txt
+VENV_OPTIONS := --system-site-packages
+RUN :=
+endif
+
+.PHONY: conformance test lint clean
+.DELETE_ON_ERROR:
+
+conformance: $(VENV)/installed
+	$(RUN) $(BIN)/python -m pytest -m single_npu --require-npu
+
+test: $(VENV)/installed-for-tests
+	$(BIN)/python -m emulator --build
+	$(BIN)/python -m pytest meta_tests -n 2
+	$(MAKE) --no-print-directory lint
+
+lint: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'emulator/csrc/*.cpp' 'emulator/csrc/*.h')
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "Python >= 3.10 is needed, $$($(PYTHON) --version) found. Choose another: make conformance PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV) > $(VENV).log 2>&1 || \
+	    { cat $(VENV).log; rm -rf $(VENV) $(VENV).log; echo "Could not create $(VENV). On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@rm -f $(VENV).log
+
+$(VENV)/installed: $(REQUIREMENTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	@touch $@
+
+# The project's own tests always run on the emulated stack.
+$(VENV)/installed-for-tests: requirements-dev.txt requirements-emulated.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,103 @@
+"""Runs the suite's machinery over small written test files, as a user would run it, in a directory of their own."""
+
+import _ctypes
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from emulator.cache import cache_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = """
+import pytest
+from fixtures.requirement import known_defect, requirement, unsupported
+"""
+# pytester gives a run a home of its own, where the emulator would be built again.
+EMULATOR_CACHE = str(cache_folder())
+# What a test run must not inherit from this one.
+FOREIGN = ("NPU_", "ASCEND_", "PYTEST_", "TORCH_", "HF_", "INF_NAN_", "TRANSFORMERS_", "OMP_")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of a run of the suite."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    directory: Path
+
+    @property
+    def records(self) -> list[dict]:
+        """The journal, in order."""
+        return [json.loads(line) for line in (self.directory / "run/journal.jsonl").read_text().splitlines()]
+
+    @property
+    def tests(self) -> dict[str, dict]:
+        """The test records, by the name of the test function."""
+        return {record["nodeid"].split("::")[-1]: record for record in self.records if record["type"] == "test"}
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Outcome by the name of the test function."""
+        return {name: record["outcome"] for name, record in self.tests.items()}
+
+    @property
+    def verdict(self) -> str:
+        """The last line of the run."""
+        return self.stdout.rstrip().splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def built():
+    """The emulator is built, so that no run has to wait for that."""
+    subprocess.run([sys.executable, "-m", "emulator", "--build"], cwd=ROOT, check=True)
+
+
+@pytest.fixture
+def suite(pytester, monkeypatch, request):
+    """suite(test_code, *arguments, env={}, modules={}, emulated=False) -> Ran: the machinery over a written test
+    module.
+
+    Without ``emulated`` there is no card; tests that do not ask for one run all the same.
+    """
+    ini = (ROOT / "pytest.ini").read_text().replace("pythonpath = .", f"pythonpath = {ROOT} .")
+    pytester.makeini(ini)
+    pytester.makeconftest((ROOT / "conftest.py").read_text())
+    for name in list(os.environ):
+        if name.startswith(FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NPU_EMULATOR_CACHE", EMULATOR_CACHE)
+
+    def run(
+        code: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        modules: Mapping[str, str] | None = None,
+        emulated: bool = False,
+    ) -> Ran:
+        tests = pytester.mkdir("tests") if not (pytester.path / "tests").exists() else pytester.path / "tests"
+        (tests / "test_written.py").write_text(HEAD + textwrap.dedent(code))
+        for name, text in (modules or {}).items():
+            (pytester.path / f"{name}.py").write_text(text)
+        launcher = [sys.executable, "-m", "emulator"] if emulated else []
+        for name, value in {"PYTHONPATH": str(ROOT), **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        done = pytester.run(*launcher, sys.executable, "-m", "pytest", "--run-dir", "run", *arguments, timeout=240)
+        return Ran(done.ret, done.stdout.str(), done.stderr.str(), pytester.path)
+
+    return run
+
+
+@pytest.fixture
+def a_loadable_cann(tmp_path):
+    """An environment in which the loader finds some libascendcl.so."""
+    (tmp_path / "libascendcl.so").symlink_to(_ctypes.__file__)  # any library that can be loaded
+    return {"LD_LIBRARY_PATH": str(tmp_path)}

@@ -1,0 +1,119 @@
+"""From outcomes to requirements to one verdict, and what a reader sees of it."""
+
+import pytest
+
+from reports import summary
+from reports.outcome import Outcome
+from reports.verdict import judge, verdict_line
+
+CARDS = {"cards": [0, 1], "emulated": True, "chip": "Ascend910B3"}
+
+
+def record(outcome: str, requirement: str = "demo/thing", **more) -> dict:
+    """A test record."""
+    return {
+        "nodeid": f"tests/test_{requirement}.py::test",
+        "requirement": requirement,
+        "library": requirement.split("/")[0],
+        "sentence": "A thing works.",
+        "features": ["single_npu"],
+        "defect": None,
+        "reproduce": "python -m pytest x",
+        "outcome": outcome,
+        "reason": "because",
+        "findings": [],
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict"),
+    [
+        ([], "INCOMPLETE"),
+        (["PASS"], "CONFORMANT"),
+        (["PASS", "XFAIL", "UNSUPPORTED"], "CONFORMANT"),
+        (["XFAIL"], "INCOMPLETE"),
+        (["UNSUPPORTED"], "INCOMPLETE"),
+        (["PASS", "NOT_RUN"], "INCOMPLETE"),
+        (["PASS", "INFRA"], "INCOMPLETE"),
+        *((["PASS", bad], "NOT CONFORMANT") for bad in ("FAIL", "XPASS", "VACUOUS", "CRASH", "TIMEOUT", "DEVICE_LOST")),
+        (["INFRA", "FAIL"], "NOT CONFORMANT"),
+    ],
+)
+def test_verdicts(outcomes, verdict):
+    """Any failure is NOT CONFORMANT; anything undecided, or nothing passed, is INCOMPLETE; else CONFORMANT."""
+    records = [record(outcome, f"demo/thing-{number}") for number, outcome in enumerate(outcomes)]
+
+    assert judge(records).verdict == verdict
+
+
+def test_every_outcome_counts():
+    """Each outcome alone gives a verdict, and only PASS gives CONFORMANT."""
+    assert [o for o in Outcome if judge([record(o.value)]).verdict == "CONFORMANT"] == [Outcome.PASS]
+
+
+def test_a_requirement_is_as_good_as_its_worst_test():
+    """A requirement with one failed test of several has failed."""
+    judged = judge([record("PASS"), record("FAIL"), record("UNSUPPORTED")])
+
+    assert judged.requirements == {"demo/thing": Outcome.FAIL}
+    assert judged.counts == {Outcome.FAIL: 1}
+
+
+def test_the_last_line_says_emulated():
+    """The verdict line says on which cards, and that they were emulated."""
+    line = verdict_line(judge([record("PASS"), record("XFAIL", "demo/other")]), CARDS)
+
+    assert line == (
+        "verdict: CONFORMANT on 2 EMULATED cards (Ascend910B3): 1 passed, 1 failed as a known defect"
+    )  # fmt: skip
+
+
+def test_the_last_line_of_a_real_card():
+    """A real card is not called emulated."""
+    assert verdict_line(judge([record("PASS")]), {"cards": [3], "chip": "Ascend910B3"}) == (
+        "verdict: CONFORMANT on 1 card (Ascend910B3): 1 passed"
+    )
+
+
+def test_the_matrix_counts_requirements():
+    """The matrix has a row for each library and a column for each feature; a skip is not a pass there."""
+    records = [
+        record("PASS", "accelerate/a", features=["fp16", "single_npu"]),
+        record("FAIL", "accelerate/b"),
+        record("UNSUPPORTED", "transformers/c"),
+        record("XFAIL", "transformers/d"),
+        record("NOT_RUN", "transformers/e"),
+    ]
+
+    rows = [line.split() for line in summary.matrix(records, 100)]
+
+    assert rows == [
+        ["requirements", "fp16", "single", "npu", "all"],
+        ["accelerate", "1/1", "1/2", "1/2"],
+        ["1", "failed", "1", "failed"],
+        ["transformers", "-", "0/2", "0/2"],
+        ["1", "known", "1", "known"],
+        ["1", "open", "1", "open"],
+    ]
+
+
+def test_the_summary_names_what_to_look_at():
+    """Failures, open ones, known defects and findings each have a section; a run without them has none of these."""
+    defect = {"id": "D1", "reason": "it is broken", "link": "https://example.org/1"}
+    records = [
+        record("FAIL", "demo/a", reason="AssertionError: requirement: demo/a\nexpected: 4\nmeasured: 5"),
+        record("NOT_RUN", "demo/b", reason="no card"),
+        record("NOT_RUN", "demo/c", reason="no card"),
+        record("XFAIL", "demo/d", defect=defect),
+        record("PASS", "demo/e", findings=[{"kind": "cpu-fallback", "operator": "aten::i0"}]),
+    ]
+
+    text = "\n".join(summary.lines(records, judge(records)))
+
+    assert "FAIL demo/a: A thing works.\n" in text
+    assert "      measured: 5\n      reproduce: python -m pytest x" in text
+    assert "NOT_RUN 2 tests: no card" in text
+    assert "  D1 in demo/d\n      it is broken\n      https://example.org/1\n" in text
+    assert "cpu-fallback: aten::i0 [demo/e]" in text
+    assert summary.lines([record("PASS")], judge([record("PASS")]))[2:] == []
