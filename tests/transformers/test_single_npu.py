@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from fixtures.requirement import known_defect, requirement
+from fixtures.defects import exact_gelu
+from fixtures.requirement import requirement
 from fixtures.workloads.sequence_classification import SequenceClassification
 
 pytestmark = [pytest.mark.single_npu]
@@ -52,16 +53,7 @@ def test_first_gradients_match_the_cpu(train, reference, evidence):
     evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
 
 
-@known_defect(
-    "GELU",
-    reason="torch_npu hands torch's exact gelu to aclnnGelu, which CANN documents as the tanh approximation and tests "
-    "against it; observed on the emulator, which follows that documentation, and not checked on hardware. "
-    "TORCH_NPU_USE_COMPATIBLE_IMPL=1 chooses an operator that honours the argument",
-    when={"torch_npu": "<=2.13.0"},
-    match=r"gradient bert\.encoder\.layer\.\d\.(intermediate|output)\.dense",
-    link="https://gitcode.com/cann/ops-nn/blob/master/activation/gelu/docs/aclnnGelu.md",
-    raises=AssertionError,
-)
+@exact_gelu(match=r"gradient bert\.encoder\.layer\.\d\.(intermediate|output)\.dense")
 @requirement("transformers/bert-gelu-gradients", level="core")
 def test_gradients_through_gelu_match_the_cpu(train, reference, evidence):
     """Every gradient of a BERT with its own activation, the exact gelu, is as close to the exact one as the CPU's."""
