@@ -93,6 +93,20 @@ def test_peer_access(emulated):
 # ---- memory ----
 
 
+def test_slices_between_cards(emulated):
+    """A part of a tensor that is copied to another card arrives as it is."""
+    emulated(
+        """
+        import torch
+        x = torch.arange(90.0).view(2, 9, 5)
+        for dtype in (torch.float32, torch.float16, torch.int64, torch.bool):
+            for part in ((slice(None), slice(-1)), (slice(1, 2), slice(3, 7, 2)), (..., slice(1, None))):
+                there = x.to(dtype).npu()[part].to("npu:1")
+                assert torch.equal(there.cpu(), x.to(dtype)[part]), (dtype, part)
+        """
+    ).succeeded()
+
+
 def test_memory_is_counted_per_card(emulated):
     """What is allocated on a card is missing from its free memory, and from that of no other, until it is freed."""
     emulated(

@@ -12,6 +12,15 @@ GRAPH_OPERATOR(Cast, Elementwise, call.output() = call.input(0))
 GRAPH_OPERATOR(Identity, Movement, call.output() = call.input(0))
 GRAPH_OPERATOR(Fill, Movement, call.output()->fill_(call.input(1).reshape({-1}).select(0, 0)))
 
+// A slice on its way to another card: where it begins and how long it is, in each dimension.
+GRAPH_OPERATOR(Slice, Movement, {
+    Tensor part = call.input(0);
+    std::vector<int64_t> begins = call.dimensions(1);
+    std::vector<int64_t> lengths = call.dimensions(2);
+    for (int64_t d = 0; d < part.dim(); ++d) part = at::narrow(part, d, begins.at(d), lengths.at(d));
+    call.output() = part;
+})
+
 // ---- sums -----------------------------------------------------------------------------------------------------------------------
 
 /// All dimensions where the call names none.
