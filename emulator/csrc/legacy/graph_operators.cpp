@@ -12,13 +12,17 @@ GRAPH_OPERATOR(Cast, Elementwise, call.output() = call.input(0))
 GRAPH_OPERATOR(Identity, Movement, call.output() = call.input(0))
 GRAPH_OPERATOR(Fill, Movement, call.output()->fill_(call.input(1).reshape({-1}).select(0, 0)))
 
-// A slice on its way to another card: where it begins and how long it is, in each dimension.
+// Parts of a tensor on their way to another card: a slice, or any view of the whole storage.
 GRAPH_OPERATOR(Slice, Movement, {
     Tensor part = call.input(0);
     std::vector<int64_t> begins = call.dimensions(1);
     std::vector<int64_t> lengths = call.dimensions(2);
     for (int64_t d = 0; d < part.dim(); ++d) part = at::narrow(part, d, begins.at(d), lengths.at(d));
     call.output() = part;
+})
+GRAPH_OPERATOR(AsStrided, Movement, {
+    std::vector<int64_t> offset = call.dimensions(3);
+    call.output() = at::as_strided(call.input(0), call.dimensions(1), call.dimensions(2), offset.at(0));
 })
 
 // ---- sums -----------------------------------------------------------------------------------------------------------------------
