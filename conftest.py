@@ -13,8 +13,7 @@ pytest_plugins = [
     "fixtures.command",
     "fixtures.probe",
     "fixtures.local_files",
-    "fixtures.probe",
-    "fixtures.local_files",
+    "fixtures.ranks",
     "fixtures.recording",
     "fixtures.journaling",
 ]
