@@ -1,9 +1,11 @@
 # The two doors:
 #   make conformance   does this machine's NPU stack train? (an emulated card where there is no NPU)
+#                      MARK chooses by markers (pytest.ini has them): make conformance MARK="multi_npu and fp16"
 #   make test          the project's own tests, then lint
 # PYTHON chooses the interpreter (>= 3.10); NPU_EMULATOR_* the emulated cards (emulator/README.md).
 
 PYTHON ?= python3
+MARK ?= single_npu
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -13,6 +15,11 @@ ifeq ($(NPU),)
 REQUIREMENTS := requirements-emulated.txt
 VENV_OPTIONS :=
 RUN := $(BIN)/python -m emulator
+ifneq ($(MARK),single_npu)
+# As many emulated cards as any requirement needs, yet no more workers than two cores can feed.
+RUN := NPU_EMULATOR_CARDS=$${NPU_EMULATOR_CARDS:-4} $(RUN)
+WORKERS := -n 2
+endif
 else
 # An Ascend machine: the user's own torch and torch_npu stay in charge.
 REQUIREMENTS := requirements.txt
@@ -24,7 +31,7 @@ endif
 .DELETE_ON_ERROR:
 
 conformance: $(VENV)/installed
-	$(RUN) $(BIN)/python -m pytest -m single_npu --require-npu
+	$(RUN) $(BIN)/python -m pytest -m "$(MARK)" --require-npu $(WORKERS)
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m emulator --build
