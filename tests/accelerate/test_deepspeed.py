@@ -1,0 +1,110 @@
+"""DeepSpeed's ZeRO under accelerate on several cards."""
+
+import dataclasses
+
+import pytest
+
+from fixtures.requirement import requirement, unsupported
+from fixtures.workloads import zero
+from fixtures.workloads.zero import Zero
+
+pytestmark = [pytest.mark.deepspeed, pytest.mark.multi_npu]
+
+STAGES = [0, 1, 2, 3]
+FULL = tuple(Zero(stage=stage) for stage in STAGES)
+OVERLAPPED = tuple(Zero(stage=stage, overlap_comm=True) for stage in (2, 3))
+SAVED = Zero(stage=2, precision="bf16", checkpoint=True), Zero(stage=3, precision="bf16", checkpoint=True)
+ADAMW, ADAM = Zero(optimizer="AdamW"), Zero(optimizer="Adam")
+# Several batches: a rank that fails takes what is behind it along.
+BATCHES = (FULL + OVERLAPPED + (ADAMW, ADAM), SAVED)
+
+
+@pytest.fixture
+def trained(ranks):
+    """trained(spec, **how) -> what each of two ranks measured, started together with its batch."""
+    if not zero.installed():
+        unsupported("deepspeed is not installed: pip install deepspeed")
+
+    def measure(spec, **how):
+        together = next((batch for batch in BATCHES if spec in batch), ())
+        return ranks(spec, 2, together=together, **how)
+
+    return measure
+
+
+def stages(specs, *marks):
+    """Parameters of a test, by the stage of ZeRO."""
+    return pytest.mark.parametrize("spec", [pytest.param(spec, id=f"zero{spec.stage}", marks=marks) for spec in specs])
+
+
+@requirement("accelerate/deepspeed-gradients", level="core")
+@stages(FULL)
+def test_first_gradients_are_those_of_one_process(trained, evidence, reference, spec):
+    """Under ZeRO every gradient of the first step is as exact as that of one process with the global batch."""
+    for result in trained(spec):
+        evidence.check_equal("gradients", sorted(result.gradients), sorted(result.final_weights))
+        evidence.check_gradients(
+            result.gradients, reference(spec, "float64").gradients, reference(spec, "float32").gradients
+        )
+
+
+@requirement("accelerate/deepspeed-training", level="core")
+@stages(FULL)
+def test_training_follows_one_process(trained, evidence, reference, spec):
+    """Under ZeRO two ranks follow the losses and gradient norms, and end with the weights, of one process."""
+    measured, truth = trained(spec)[0], reference(spec, "float64")
+
+    evidence.check_curve("training loss", measured.losses, truth.losses)
+    if spec.stage:  # without ZeRO, DeepSpeed tells no norm of float32 gradients, on any device
+        evidence.check_curve("gradient norm", measured.gradient_norms, truth.gradient_norms)
+    evidence.check_tensors(
+        "weight", measured.final_weights, truth.final_weights, reference(spec, "float32").final_weights
+    )
+
+
+@requirement("accelerate/deepspeed-overlap", level="extended")
+@stages(OVERLAPPED)
+def test_overlapped_reduction_changes_nothing(trained, evidence, spec):
+    """Reducing gradients during the backward pass gives ZeRO exactly the losses and weights of reducing them after."""
+    measured = trained(spec)[0]
+
+    behind = trained(dataclasses.replace(spec, overlap_comm=False))[0]
+    evidence.check_equal("losses", measured.losses, behind.losses)
+    evidence.check_equal("weights", measured.final_weights, behind.final_weights)
+
+
+@requirement("accelerate/deepspeed-fused-adamw", level="core")
+def test_fused_adamw_is_that_of_torch(trained, evidence, reference):
+    """DeepSpeed's own fused AdamW for the NPU ends with the weights of torch's AdamW."""
+    measured, truth = trained(ADAMW)[0], reference(ADAMW, "float64")
+
+    evidence.check_equal("optimizer", measured.details["optimizer"], "FusedAdam")
+    evidence.check_curve("training loss", measured.losses, truth.losses)
+    evidence.check_tensors(
+        "weight", measured.final_weights, truth.final_weights, reference(ADAMW, "float32").final_weights
+    )
+
+
+@requirement("accelerate/deepspeed-fused-adam", level="extended")
+def test_fused_adam_is_that_of_torch(trained, evidence, reference):
+    """DeepSpeed's own fused Adam for the NPU, without decoupled weight decay, ends with the weights of torch's Adam."""
+    measured, truth = trained(ADAM)[0], reference(ADAM, "float64")
+
+    evidence.check_equal("optimizer", measured.details["optimizer"], "FusedAdam")
+    evidence.check_curve("training loss", measured.losses, truth.losses)
+    evidence.check_tensors(
+        "weight", measured.final_weights, truth.final_weights, reference(ADAM, "float32").final_weights
+    )
+
+
+@pytest.mark.checkpoint
+@requirement("accelerate/deepspeed-resume", level="core")
+@stages(SAVED)
+def test_resumed_training_is_the_uninterrupted_one(trained, evidence, spec):
+    """Training that goes on from a saved state of ZeRO repeats the losses and the weights exactly."""
+    measured = trained(spec)[0]
+
+    details, half = measured.details, spec.steps // 2
+    evidence.check_equal("reloaded weights", details["reloaded weights"], details["weights when saved"])
+    evidence.check_equal("losses", details["resumed losses"], measured.losses[half:])
+    evidence.check_equal("weights", details["resumed weights"], measured.final_weights)
