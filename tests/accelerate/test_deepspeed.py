@@ -98,6 +98,18 @@ def test_fused_adam_is_that_of_torch(trained, evidence, reference):
 
 
 @pytest.mark.checkpoint
+@requirement("accelerate/deepspeed-saved-weights", level="core")
+@stages(SAVED)
+def test_saved_weights_are_the_weights(trained, evidence, spec):
+    """The 16-bit weights of ZeRO and what zero_to_fp32 puts together are, loaded on the CPU, exactly the weights."""
+    details = trained(spec)[0].details
+
+    weights = details["weights when saved"]
+    evidence.check_equal("zero_to_fp32", details["zero_to_fp32"], weights)
+    evidence.check_equal("16-bit", details["saved 16-bit"], {name: w.bfloat16() for name, w in weights.items()})
+
+
+@pytest.mark.checkpoint
 @requirement("accelerate/deepspeed-resume", level="core")
 @stages(SAVED)
 def test_resumed_training_is_the_uninterrupted_one(trained, evidence, spec):
