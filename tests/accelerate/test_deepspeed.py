@@ -12,11 +12,13 @@ pytestmark = [pytest.mark.deepspeed, pytest.mark.multi_npu]
 
 STAGES = [0, 1, 2, 3]
 FULL = tuple(Zero(stage=stage) for stage in STAGES)
+# Without ZeRO, DeepSpeed keeps models of 16 bits in other optimizers, which do not take the initial loss scale.
+BF16 = tuple(Zero(stage=stage, precision="bf16") for stage in STAGES[1:])
 OVERLAPPED = tuple(Zero(stage=stage, overlap_comm=True) for stage in (2, 3))
 SAVED = Zero(stage=2, precision="bf16", checkpoint=True), Zero(stage=3, precision="bf16", checkpoint=True)
 ADAMW, ADAM = Zero(optimizer="AdamW"), Zero(optimizer="Adam")
 # Several batches: a rank that fails takes what is behind it along.
-BATCHES = (FULL + OVERLAPPED + (ADAMW, ADAM), SAVED)
+BATCHES = (FULL + OVERLAPPED + (ADAMW, ADAM), BF16, SAVED)
 
 
 @pytest.fixture
@@ -60,6 +62,19 @@ def test_training_follows_one_process(trained, evidence, reference, spec):
     evidence.check_tensors(
         "weight", measured.final_weights, truth.final_weights, reference(spec, "float32").final_weights
     )
+
+
+@pytest.mark.bf16
+@requirement("accelerate/deepspeed-mixed-precision", level="core")
+@stages(BF16)
+def test_mixed_precision_follows_one_process(trained, evidence, reference, spec):
+    """In bf16 ZeRO skips no step and follows the exact losses of one process."""
+    measured = trained(spec)[0]
+
+    evidence.check_equal("skipped steps", measured.skipped_steps, ())
+    truth, peer = reference(spec, "float64"), reference(spec, "bfloat16")
+    evidence.check_curve("training loss", measured.losses, truth.losses, precision=spec.precision)
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, precision=spec.precision)
 
 
 @requirement("accelerate/deepspeed-overlap", level="extended")
