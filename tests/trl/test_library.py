@@ -29,7 +29,10 @@ for name in names:
 report(modules=len(names), failed=failed, sum=torch.ones(4, device="npu").sum().item())
 """
 # Distributions that trl can do without; a module that is about one of them may ask for it.
-OPTIONAL = "vllm|diffusers|fastapi|uvicorn|harbor|openreward|openenv|mergekit|llm_blender|weave|deepspeed|liger|requests|triton"
+OPTIONAL = (
+    "vllm|diffusers|fastapi|uvicorn|harbor|openreward|openenv|mergekit|llm_blender|weave|deepspeed|liger|requests"
+    "|triton"
+)
 
 
 @requirement("trl/imports", level="core")

@@ -3,12 +3,10 @@
 What the card sampled is given to the CPU, so that both compute the same from there on.
 """
 
-import dataclasses
-
 import pytest
 
 from fixtures.requirement import requirement
-from fixtures.tolerances import EPSILON, TENSOR
+from fixtures.tolerances import EPSILON
 from fixtures.trl_checks import both, check_first_step, check_movement
 from fixtures.workloads.trl_rollouts import GRPO, RLOO, Distillation, Logprobs
 
@@ -55,20 +53,21 @@ def test_grpo_starts_where_its_reference_is(train, evidence):
     measured = train(KINDS["a model rewards, reference"])
 
     divergences = [entry["kl"] for entry in measured.details["logs"]]
-    floor = TENSOR["fp32"].floor_ulps * EPSILON["fp32"]
     evidence.add(divergences=divergences)
-    evidence.check_below("divergence", abs(divergences[0]), floor, "floor of the table of limits")
-    assert divergences[-1] > floor
+    rounding = 3 * EPSILON["fp32"]
+    evidence.check_below("divergence", abs(divergences[0]), rounding, "three roundings at 1 in exp(d) - d - 1")
+    assert divergences[-1] > rounding
 
 
 @requirement("trl/grpo-samples-by-seed", level="core")
 def test_completions_are_determined_by_the_seed(train, evidence):
     """GRPOTrainer samples the same completions on the card for the same seed, and others at another temperature."""
+    expected = train(GRPO()).details["rollouts"]
     again = train(GRPO(), fresh=True).details["rollouts"]
+    cooler = train(GRPO(options=(("temperature", 0.7),))).details["rollouts"]
 
-    evidence.check_equal("completions", again, train(GRPO()).details["rollouts"])
-
-    assert train(dataclasses.replace(GRPO(), options=(("temperature", 0.7),))).details["rollouts"] != again
+    evidence.check_equal("completions", again, expected)
+    assert cooler != expected
 
 
 @requirement("trl/rloo", level="core")
