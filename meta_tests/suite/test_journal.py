@@ -146,7 +146,7 @@ def test_the_header_says_what_was_tested(suite):
     assert header["schema"] == journal.SCHEMA
     assert header["emulated"] is False
     assert header["versions"]["torch_npu"] == "2.13.0"
-    assert header["versions"]["deepspeed"] is None
+    assert header["versions"]["triton-ascend"] is None
     assert header["builds"]["torch_npu"].startswith("c798c653")
     assert header["python"] == sys.version.split()[0]
     assert header["architecture"]
