@@ -6,6 +6,7 @@ import torch
 
 
 def gradient(device):
+    """Of the determinant of a part of a matrix."""
     larger = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
     torch.linalg.det(larger[:3, :3]).backward()
     return larger.grad[:3, :3].cpu()
