@@ -92,7 +92,7 @@ def test_peak_memory_is_tracked(npu, settled, evidence):
     evidence.check_equal("peak after the reset", torch.npu.max_memory_allocated(), torch.npu.memory_allocated())
 
 
-@requirement("runtime/out-of-memory", level="core")
+@requirement("runtime/out-of-memory-of-the-allocator", level="core")
 def test_out_of_memory_can_be_caught(npu, settled, evidence):
     """An allocation beyond the card is a torch.OutOfMemoryError; afterwards the card computes and has lost nothing."""
     import torch
