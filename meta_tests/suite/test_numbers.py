@@ -89,6 +89,22 @@ def test_truncation(precision):
     assert not judge_tensor("x", truncated, truth, peer).passed
 
 
+def test_a_bias_by_chance():
+    """Errors as large as the peer's, whose projection on the truth is what chance gives, conform where the peer's
+    happens to be none; errors of that size that all point one way do not.
+    """
+    truth = torch.linspace(1, 2, 128, dtype=torch.float64)
+    size = 400 * EPSILON["fp32"]
+    alternating = size * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(64)
+    aligned = alternating.clone()
+    aligned[:8] = size  # 8 of 128 more to one side: a projection of one to two standard deviations
+    peer = (truth + alternating).float()
+
+    assert judge_tensor("x", (truth + aligned).float(), truth, peer).passed
+    assert judge_tensor("x", (truth + size).float(), truth, peer).statistic == "bias"
+    assert not judge_tensor("x", (truth + size).float(), truth, peer).passed
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_nan_or_infinity_too_many(precision, value):
