@@ -1,0 +1,189 @@
+"""A journal is complete at every moment, is never overwritten, and says in words what is wrong with a damaged one."""
+
+import json
+
+import pytest
+from made_runs import HEADER, chained, ended, forged, made, planned
+
+from reports import journal
+from reports.journal import JournalError, Writer, read
+
+TEST = ended()
+FOOTER = {"type": "footer", "verdict": "CONFORMANT", "tests": 1}
+
+
+def written(path, *records) -> None:
+    """A journal file with those records, correctly chained whatever they are."""
+    path.write_text(forged(*records))
+
+
+def test_what_is_written_is_read(tmp_path):
+    """Records come back as they were written, in order, with the time at which they were."""
+    writer = Writer(tmp_path / "run/journal.jsonl")
+    for record in (HEADER, {"type": "selection", "tests": [planned()]}, TEST, FOOTER):
+        writer.append(record)
+    writer.close()
+
+    found = read(tmp_path / "run")
+
+    assert found.tests[0]["requirement"] == "demo/thing"
+    assert found.tests[0]["time"].endswith("Z")
+    assert found.selection == (planned(),)
+    assert found.footer["verdict"] == "CONFORMANT"
+
+
+def test_each_record_is_there_at_once(tmp_path):
+    """A record can be read as soon as it was appended, while the run goes on."""
+    writer = Writer(tmp_path / "journal.jsonl")
+    writer.append(HEADER)
+    writer.append(TEST)
+
+    assert len(read(tmp_path).tests) == 1
+    assert read(tmp_path).footer is None
+    writer.close()
+
+
+def test_a_journal_is_never_overwritten(tmp_path):
+    """A second writer for a file is refused."""
+    Writer(tmp_path / "journal.jsonl").close()
+
+    with pytest.raises(JournalError, match="exists: a journal is never overwritten"):
+        Writer(tmp_path / "journal.jsonl")
+
+
+def test_numbers_that_json_does_not_have(tmp_path):
+    """A NaN that was not made plain is a mistake of the caller, not a damaged journal."""
+    writer = Writer(tmp_path / "journal.jsonl")
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        writer.append({"type": "test", "value": float("nan")})
+    writer.close()
+    assert (tmp_path / "journal.jsonl").read_text() == ""
+
+
+def test_a_last_line_that_was_cut_off(tmp_path):
+    """What a killed run had begun to write is left out."""
+    written(tmp_path / "journal.jsonl", HEADER, TEST)
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"type": "te')
+
+    assert len(read(tmp_path).tests) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "journal.jsonl: empty; a journal starts with its header"),
+        (b'{"type": "head', "journal.jsonl: no complete line; a journal starts with its header"),
+        (b"\x89PNG\r\n\x1a\n", "journal.jsonl, line 1: not a journal: byte 0 is no UTF-8"),
+        (b"hello\n", "journal.jsonl, line 1: not JSON"),
+        (b"[]\n", 'line 1: not a record; expected "type" to be one of header, selection, stack, test, footer'),
+        (b'{"type": "other"}\n', "line 1: not a record"),
+        (b'{"type": "test"}\n', "line 1: expected the header, found a record of type test"),
+        (b"[" * 100_000 + b"\n", "line 1: not JSON"),
+        (b'{"type": "header", "schema": NaN}\n', "line 1: not JSON (NaN is no JSON)"),
+        (b'{"type": "header", "schema": 2}\n', 'line 1: it does not end with "sha256": this line was edited, or'),
+        (b'{"type": "header", "schema": 99}\n', "line 1: schema 99, but this version reads schema 2"),
+    ],
+)
+def test_files_that_are_no_journals(tmp_path, content, message):
+    """An empty, binary, truncated, foreign or future file is refused with file, line and what is wrong."""
+    (tmp_path / "journal.jsonl").write_bytes(content)
+
+    with pytest.raises(JournalError) as raised:
+        read(tmp_path)
+
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ((HEADER, TEST, HEADER), "line 3: a second header; two runs were written into one file"),
+        ((HEADER, FOOTER, TEST), "line 3: a record after the footer"),
+    ],
+)
+def test_records_in_the_wrong_place(tmp_path, records, message):
+    """A second header and a record after the footer are refused."""
+    written(tmp_path / "journal.jsonl", *records)
+
+    with pytest.raises(JournalError, match=message):
+        read(tmp_path)
+
+
+def test_a_missing_journal(tmp_path):
+    """A file that is not there is refused."""
+    with pytest.raises(JournalError, match=r"cannot be read: No such file or directory\. Give a journal"):
+        read(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"type": "test", "nodeid": "a"}, "line 2: a record of type test with no requirement, level, "),
+        ({**TEST, "nodeid": 3}, "line 2: a record of type test with a malformed nodeid"),
+        ({**TEST, "outcome": "<b>"}, "line 2: a record of type test with outcome '<b>' is none of PASS, FAIL, "),
+        ({**TEST, "features": [1]}, "line 2: a record of type test with features that are no text"),
+        ({**TEST, "checks": "x"}, "line 2: a record of type test with a malformed checks"),
+        ({"type": "selection", "tests": ["a"]}, "line 2: a record of type selection with a test that is no object"),
+        ({"type": "selection", "tests": [{}]}, "line 2: a record of type selection with no nodeid, requirement, "),
+        ({"type": "footer"}, "line 2: a record of type footer with no verdict, tests"),
+    ],
+)
+def test_records_without_what_readers_rely_on(tmp_path, record, message):
+    """A record that lacks a field, or has another type of value there, is refused before a report trips over it."""
+    written(tmp_path / "journal.jsonl", HEADER, record)
+
+    with pytest.raises(JournalError) as raised:
+        read(tmp_path)
+
+    assert message in str(raised.value)
+
+
+def test_a_line_without_end(tmp_path, monkeypatch):
+    """A line longer than any record is refused without being read to its end."""
+    monkeypatch.setattr(journal, "LONGEST_LINE", 2000)
+    (tmp_path / "journal.jsonl").write_text(chained(json.dumps(HEADER)[:-1]) + "x" * 10_000)
+
+    with pytest.raises(JournalError, match="line 2: longer than 2000 bytes, which no record is"):
+        read(tmp_path)
+
+
+def altered(lines: list[str]) -> dict[str, tuple[list[str], int]]:
+    """What can be done to the lines of a journal, and the line at which it shows."""
+    return {
+        "edited": ([*lines[:3], lines[3].replace("FAIL", "PASS"), *lines[4:]], 4),
+        "removed": ([*lines[:3], *lines[4:]], 4),
+        "repeated": ([*lines[:4], lines[3], *lines[4:]], 5),
+        "swapped": ([*lines[:2], lines[3], lines[2], *lines[4:]], 3),
+        "footer edited": ([*lines[:-1], lines[-1].replace("NOT CONFORMANT", "CONFORMANT")], 6),
+        "header edited": ([lines[0].replace('"emulated":true', '"emulated":false'), *lines[1:]], 1),
+        "seal cut off": ([*lines[:3], lines[3].split(',"sha256"')[0] + "}", *lines[4:]], 4),
+    }
+
+
+@pytest.mark.parametrize("what", altered(["x"] * 6))
+def test_altered_journals(tmp_path, what):
+    """A journal that was edited, shortened in the middle, lengthened or reordered is refused at that line."""
+    first, second = ended("FAIL", "demo/a"), ended("PASS", "demo/b")
+    made(tmp_path / "real", first, second)
+    text = (tmp_path / "real/journal.jsonl").read_text()
+    lines, number = altered(text.splitlines())[what]
+    (tmp_path / "journal.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    assert (tmp_path / "journal.jsonl").read_text() != text
+
+    with pytest.raises(
+        JournalError, match=rf"journal\.jsonl, line {number}: .*this line was edited, or lines before it"
+    ):
+        read(tmp_path)
+
+
+def test_lines_of_another_journal(tmp_path):
+    """A journal into which lines of another were brought is refused at the first of them."""
+    made(tmp_path / "a", ended("PASS", "demo/a"))
+    made(tmp_path / "b", ended("FAIL", "demo/b"), header={"cards": [1]})
+    ours, theirs = ((tmp_path / name / "journal.jsonl").read_text().splitlines() for name in "ab")
+    (tmp_path / "journal.jsonl").write_text("\n".join([*theirs[:3], *ours[3:]]) + "\n")
+
+    with pytest.raises(JournalError, match="line 4: its SHA-256 does not follow from the line before"):
+        read(tmp_path)

@@ -1,0 +1,147 @@
+"""``python -m reports verify RUN``: is a result set complete and consistent?
+
+That its lines are untouched, each journal's reader has seen already (reports/journal.py); here it is compared with
+itself: header and footer, each test once, nothing missing, one box and one environment over all journals.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reports import run as runs
+from reports.journal import Journal
+from reports.outcome import Outcome
+from reports.run import Run
+from reports.verdict import judge, verdict_line
+
+NOT_VERIFIED = 1
+# Facts of a header that are the same over all journals of one run, or it is no run of one environment.
+ENVIRONMENT = (
+    *("emulated", "emulator", "versions", "builds", "cann", "driver", "firmware", "python", "os", "kernel"),
+    *("architecture", "revision", "modified"),
+)
+STACK = ("torch", "torch_npu", "cann", "chip", "overflow_mode", "bf16", "hf32")
+# Variables that say which cards a part of the run used; they differ between shards by design.
+OF_ONE_SHARD = ("ASCEND_RT_VISIBLE_DEVICES", "NPU_EMULATOR_CARDS", "NPU_EMULATOR_FAULT_LOG")
+
+
+def problems(found: Run) -> list[str]:
+    """What keeps the run from being evidence, in words with file and line; empty if nothing does."""
+    return [
+        *_interruptions(found),
+        *(f"{one.path}: no test was selected" for one in found.journals if not one.selection),
+        *_duplicates(found),
+        *_inconsistencies(found),
+        *(f"{test['nodeid']}: was to be executed, and has no record" for test in found.missing),
+        *_differences(found),
+    ]
+
+
+def _interruptions(found: Run) -> Iterator[str]:
+    for one in found.interrupted:
+        cut = ", and its last line is cut off" if one.torn else ""
+        yield (f"{one.path}: no footer{cut}: the run was killed or the file truncated. Resume it, or run it again")
+    for one in found.journals:
+        if one.torn and one.footer is not None:
+            yield f"{one.path}: something that is no complete line stands after the footer"
+
+
+def _duplicates(found: Run) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for test, (path, line) in zip(found.tests, found.places, strict=True):
+        place = f"{path}, line {line}"
+        other = seen.setdefault(test["nodeid"], place)
+        if other != place:
+            yield f"{place}: a second record of {test['nodeid']}; the first is in {other}"
+    identities = [runs.header_id(one) for one in found.journals]
+    for one, id in zip(found.journals, identities, strict=True):
+        if identities.count(id) > 1:
+            yield f"{one.path}: the same journal was given twice"
+
+
+def _inconsistencies(found: Run) -> Iterator[str]:
+    planned = {test["nodeid"]: test for one in found.journals for test in one.selection}
+    for test, (path, line) in zip(found.tests, found.places, strict=True):
+        plan = planned.get(test["nodeid"])
+        if plan is None:
+            yield f"{path}, line {line}: {test['nodeid']} was not among the tests that the run was to execute"
+            continue
+        changed = [name for name in ("requirement", "level", "sentence", "features") if test[name] != plan[name]]
+        if changed:
+            yield f"{path}, line {line}: {test['nodeid']} has another {', '.join(changed)} than it was selected with"
+    for one in found.journals:
+        if one.footer is not None:
+            yield from _faults_of_footer(one)
+
+
+def _faults_of_footer(one: Journal) -> Iterator[str]:
+    if one.footer["tests"] != len(one.tests):
+        yield f"{one.path}: the footer counts {one.footer['tests']} tests, the journal has {len(one.tests)}"
+    if not any(one.header.get("resumes", ())):
+        judged = judge(one.tests).verdict
+        if one.footer["verdict"] != judged:
+            yield f"{one.path}: the footer says {one.footer['verdict']}, the tests give {judged}"
+
+
+def _differences(found: Run) -> Iterator[str]:
+    first = found.journals[0]
+    for one in found.journals[1:]:
+        if not _is_one_box(first.header.get("machine", {}), one.header.get("machine", {})):
+            yield f"{one.path}, line 1: written on another machine than {first.path}. Report each machine by itself"
+        for name, ours, theirs in _changes(_environment(first.header), _environment(one.header)):
+            yield f"{one.path}, line 1: another environment than {first.path}: {name} is {theirs}, not {ours}"
+    if found.stacks:
+        reference = found.stacks[0]
+        for stack in found.stacks[1:]:
+            for name in STACK:
+                if stack.get(name) != reference.get(name):
+                    yield (
+                        f"worker {stack.get('worker')}: another stack than worker {reference.get('worker')}: "
+                        f"{name} is {stack.get(name)}, not {reference.get(name)}"
+                    )
+
+
+def _is_one_box(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Containers of one machine share its boot; the machine keeps its id when it boots again."""
+    names = [name for name in ("boot", "id") if one.get(name) and other.get(name)]
+    return not names or any(one[name] == other[name] for name in names)
+
+
+def _environment(header: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: header.get(name) for name in ENVIRONMENT}
+    variables = {f"variable {name}": value for name, value in (header.get("environment") or {}).items()}
+    flat: dict[str, Any] = {}
+    for name, value in {**facts, **variables}.items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        flat.update({name if key is None else f"{name} {key}": item for key, item in inner})
+    return {name: value for name, value in flat.items() if name.split()[-1] not in OF_ONE_SHARD}
+
+
+def _changes(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in sorted({*one, *other}):
+        if one.get(name) != other.get(name):
+            yield name, one.get(name), other.get(name)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    runs.add_run_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what is wrong, a line each, or that nothing is, with the verdict."""
+    found = runs.load(options.run)
+    wrong = problems(found)
+    for line in wrong:
+        print(f"not verified: {line}")  # noqa: T201
+    if wrong:
+        return NOT_VERIFIED
+    counts = dict.fromkeys(Outcome, 0)
+    for test in found.tests:
+        counts[Outcome(test["outcome"])] += 1
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    print(f"verified: {len(found.journals)} journal(s), {len(found.tests)} tests ({told})")  # noqa: T201
+    print(verdict_line(judge(found.tests), {**found.header, "chip": found.chip}))  # noqa: T201
+    return 0
