@@ -4,7 +4,6 @@ pytest_plugins = [
     "fixtures.options",
     "fixtures.environment",
     "fixtures.requirement",
-    "fixtures.waivers",
     "fixtures.devices",
     "fixtures.evidence",
     "fixtures.vacuity",

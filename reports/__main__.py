@@ -17,6 +17,7 @@ from reports.errors import ReportError
 # Name -> module, and what it is for.
 COMMANDS = {
     "verify": ("reports.verification", "is a run complete, consistent and untouched?"),
+    "html": ("reports.run_page", "a run as one self-contained page"),
 }
 UNUSABLE = 2  # exit code for an input or an output that cannot be used, as argparse has it for arguments
 
