@@ -4,6 +4,7 @@ pytest_plugins = [
     "fixtures.options",
     "fixtures.environment",
     "fixtures.requirement",
+    "fixtures.waivers",
     "fixtures.devices",
     "fixtures.evidence",
     "fixtures.vacuity",

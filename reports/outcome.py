@@ -15,8 +15,8 @@ class Outcome(str, Enum):
 
     PASS: it did work on the NPU, checked something, and all checks held.
     FAIL: a check did not hold, or an error was raised.
-    XFAIL: a known defect of the stack showed itself exactly as declared.
-    XPASS: a known defect did not show itself; its declaration is out of date, which is a failure.
+    XFAIL: waived: it failed exactly as a waiver says that this stack fails (reports/waivers.py).
+    XPASS: it passed although a waiver says that this stack fails; the waiver is out of date, which is a failure.
     UNSUPPORTED: this chip or this version does not have the feature.
     NOT_RUN: skipped, or never reached.
     VACUOUS: it ran no operator on the NPU, or checked nothing; a failure.

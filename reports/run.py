@@ -12,6 +12,7 @@ from typing import Any
 from reports import journal
 from reports.journal import Journal, JournalError
 from reports.outcome import Outcome
+from reports.verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ class Run:
     def complete(self) -> bool:
         """Whether the run came to its end and every test that it was to execute has a record."""
         return not self.interrupted and not self.missing
+
+    @cached_property
+    def plan(self) -> Mapping[str, Any]:
+        """What the run was to be: the "plan" of its journals, their lists joined."""
+        joined: dict[str, Any] = {}
+        for found in self.journals:
+            for name, value in (found.plan or {}).items():
+                if isinstance(value, list) and isinstance(joined.get(name), list):
+                    joined[name] = [*joined[name], *(item for item in value if item not in joined[name])]
+                else:
+                    joined.setdefault(name, value)
+        return joined
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Over all tests, those that never ran included."""
+        return judge(self.all_tests(), self.plan)
 
     def all_tests(self) -> list[Mapping[str, Any]]:
         """``tests``, and NOT_RUN records for ``missing`` ones: what a report shows and judges."""

@@ -1,4 +1,4 @@
-"""The end of a run in a terminal: support matrix, failures, known defects, findings. Pure functions of test records."""
+"""The end of a run in a terminal: support matrix, failures, waived ones, findings. Pure functions of test records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> lis
         *matrix(records, width),
         *_section("failures", [text for record in records if _is(record, FAILURES) for text in failure(record)]),
         *_section("not decided", _undecided(records)),
-        *_section("known defects, as declared", _defects(records)),
+        *_section("waived", _waived(records)),
+        *_section("waivers out of order", verdict.problems),
         *_section("findings", _findings(records)),
     ]
 
@@ -52,7 +53,7 @@ def _cell(records: Sequence[Mapping]) -> str:
     passed, ran = counts[Outcome.PASS], sum(counts.values()) - counts[Outcome.UNSUPPORTED]
     notes = [
         (sum(counts[outcome] for outcome in FAILURES), "failed"),
-        (counts[Outcome.XFAIL], "known"),
+        (counts[Outcome.XFAIL], "waived"),
         (sum(counts[outcome] for outcome in UNDECIDED), "open"),
     ]
     return "\n".join([f"{passed}/{ran}", *(f"{count} {word}" for count, word in notes if count)])
@@ -76,19 +77,19 @@ def _undecided(records: Sequence[Mapping]) -> list[str]:
     return [f"{outcome} {count} test{'s' * (count != 1)}: {reason}" for (outcome, reason), count in reasons.items()]
 
 
-def _defects(records: Sequence[Mapping]) -> list[str]:
-    found = {}
+def _waived(records: Sequence[Mapping]) -> list[str]:
+    found: dict[tuple[str, str], tuple[Mapping, list[str]]] = {}
     for record in records:
-        if record["outcome"] == Outcome.XFAIL and record["defect"]:
-            defect = record["defect"]
-            found.setdefault(defect["id"], (defect, []))[1].append(record["requirement"])
+        waiver = record.get("waiver")
+        if record["outcome"] == Outcome.XFAIL and waiver:
+            found.setdefault((waiver["defect"], waiver["reason"]), (waiver, []))[1].append(record["requirement"])
     return [
         line
-        for id, (defect, requirements) in sorted(found.items())
+        for (defect, reason), (waiver, requirements) in sorted(found.items(), key=lambda item: item[0])
         for line in (
-            f"{id} in {', '.join(dict.fromkeys(requirements))}",
-            *textwrap.wrap(defect["reason"], 110, initial_indent="    ", subsequent_indent="    "),
-            *([f"    {defect['link']}"] if defect["link"] else []),
+            f"{defect} in {', '.join(dict.fromkeys(requirements))} (until {waiver['expires']})",
+            *textwrap.wrap(reason, 110, initial_indent="    ", subsequent_indent="    "),
+            f"    {waiver['link']}",
         )
     ]
 

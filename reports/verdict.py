@@ -25,11 +25,13 @@ class Verdict:
         verdict: CONFORMANT, NOT CONFORMANT or INCOMPLETE.
         requirements: outcome of each requirement, by id.
         counts: number of requirements by outcome.
+        problems: what else keeps the run from being CONFORMANT, in words: waivers that are out of order.
     """
 
     verdict: str
     requirements: Mapping[str, Outcome]
     counts: Mapping[Outcome, int]
+    problems: tuple[str, ...] = ()
 
 
 def aggregate(outcomes: Iterable[Outcome]) -> Outcome:
@@ -37,24 +39,29 @@ def aggregate(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=SEVERITY.index)
 
 
-def judge(records: Sequence[Mapping]) -> Verdict:
+def judge(records: Sequence[Mapping], plan: Mapping | None = None) -> Verdict:
     """The verdict over test records (type "test" of the journal; one for each selected test).
 
-    NOT CONFORMANT with any failure; else INCOMPLETE where anything selected did not run or nothing passed; else
-    CONFORMANT. A known defect that showed itself as declared (XFAIL) does not prevent CONFORMANT; it is always counted.
+    NOT CONFORMANT with any failure; else INCOMPLETE where anything selected did not run, nothing passed, or a waiver is
+    out of order; else CONFORMANT. A waived failure (XFAIL) does not prevent CONFORMANT; it is always counted.
+
+    Args:
+        records: of tests.
+        plan: what the run was to be, as the journal's "selection" records it.
     """
     tests: dict[str, list[Outcome]] = {}
     for record in records:
         tests.setdefault(record["requirement"], []).append(Outcome(record["outcome"]))
     requirements = {id: aggregate(outcomes) for id, outcomes in sorted(tests.items())}
     counts = Counter(requirements.values())
+    problems = tuple((plan or {}).get("waiver_problems", ()))
     if any(counts[outcome] for outcome in FAILURES):
         verdict = NOT_CONFORMANT
-    elif any(counts[outcome] for outcome in UNDECIDED) or not counts[Outcome.PASS]:
+    elif any(counts[outcome] for outcome in UNDECIDED) or not counts[Outcome.PASS] or problems:
         verdict = INCOMPLETE
     else:
         verdict = CONFORMANT
-    return Verdict(verdict, requirements, counts)
+    return Verdict(verdict, requirements, counts, problems)
 
 
 def verdict_line(verdict: Verdict, header: Mapping) -> str:
@@ -63,6 +70,8 @@ def verdict_line(verdict: Verdict, header: Mapping) -> str:
     kind = "EMULATED " if header.get("emulated") else ""
     where = f"{len(cards)} {kind}card{'s' * (len(cards) != 1)}" if cards else "no card"
     chip = f" ({header['chip']})" if cards and header.get("chip") else ""
-    words = {Outcome.PASS: "passed", Outcome.XFAIL: "failed as a known defect", Outcome.NOT_RUN: "not run"}
+    words = {Outcome.PASS: "passed", Outcome.XFAIL: "waived", Outcome.NOT_RUN: "not run"}
     counted = [f"{verdict.counts[o]} {words.get(o, o.value)}" for o in Outcome if verdict.counts.get(o)]
-    return f"verdict: {verdict.verdict} on {where}{chip}: {', '.join(counted) or 'no requirement was selected'}"
+    wrong = len(verdict.problems)
+    more = f"; {wrong} waiver{'s' * (wrong != 1)} out of order" if wrong else ""
+    return f"verdict: {verdict.verdict} on {where}{chip}: {', '.join(counted) or 'no requirement was selected'}{more}"

@@ -80,7 +80,7 @@ def _faults_of_footer(one: Journal) -> Iterator[str]:
     if one.footer["tests"] != len(one.tests):
         yield f"{one.path}: the footer counts {one.footer['tests']} tests, the journal has {len(one.tests)}"
     if not any(one.header.get("resumes", ())):
-        judged = judge(one.tests).verdict
+        judged = judge(one.tests, one.plan).verdict
         if one.footer["verdict"] != judged:
             yield f"{one.path}: the footer says {one.footer['verdict']}, the tests give {judged}"
 
@@ -143,5 +143,5 @@ def run(options: argparse.Namespace) -> int:
         counts[Outcome(test["outcome"])] += 1
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     print(f"verified: {len(found.journals)} journal(s), {len(found.tests)} tests ({told})")  # noqa: T201
-    print(verdict_line(judge(found.tests), {**found.header, "chip": found.chip}))  # noqa: T201
+    print(verdict_line(found.verdict, {**found.header, "chip": found.chip}))  # noqa: T201
     return 0

@@ -17,7 +17,7 @@ from emulator.cache import cache_folder
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 import pytest
-from fixtures.requirement import known_defect, requirement, unsupported
+from fixtures.requirement import requirement, unsupported
 """
 # pytester gives a run a home of its own, where the emulator would be built again.
 EMULATOR_CACHE = str(cache_folder())
@@ -63,8 +63,8 @@ def built():
 
 @pytest.fixture
 def suite(pytester, monkeypatch, request):
-    """suite(test_code, *arguments, env={}, modules={}, emulated=False) -> Ran: the machinery over a written test
-    module.
+    """suite(test_code, *arguments, env={}, modules={}, files={}, emulated=False) -> Ran: the machinery over a written
+    test module, beside ``modules`` (name -> Python) and ``files`` (name -> text, such as waivers.toml).
 
     Without ``emulated`` there is no card; tests that do not ask for one run all the same.
     """
@@ -81,12 +81,14 @@ def suite(pytester, monkeypatch, request):
         *arguments: str,
         env: Mapping[str, str] | None = None,
         modules: Mapping[str, str] | None = None,
+        files: Mapping[str, str] | None = None,
         emulated: bool = False,
     ) -> Ran:
         tests = pytester.mkdir("tests") if not (pytester.path / "tests").exists() else pytester.path / "tests"
         (tests / "test_written.py").write_text(HEAD + textwrap.dedent(code))
-        for name, text in (modules or {}).items():
-            (pytester.path / f"{name}.py").write_text(text)
+        modules = {f"{name}.py": text for name, text in (modules or {}).items()}
+        for name, text in {**modules, **(files or {})}.items():
+            (pytester.path / name).write_text(text)
         launcher = [sys.executable, "-m", "emulator"] if emulated else []
         for name, value in {"PYTHONPATH": str(ROOT), **(env or {})}.items():
             monkeypatch.setenv(name, value)

@@ -81,27 +81,6 @@ def test_cases_of_one_test_share_their_id(suite):
     assert ran.verdict.endswith(": 1 FAIL")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ('match="(", when={}', "@known_defect('D0'): "),
-        ('match="x", when={"torch": "two"}', "@known_defect('D0'): Invalid specifier: 'two'"),
-        ("match='x'", "missing 1 required keyword-only argument: 'when'"),
-        ("when={}", "missing 1 required keyword-only argument: 'match'"),
-    ],
-)
-def test_malformed_known_defects(suite, arguments, message):
-    """A known defect without versions or error pattern, or with malformed ones, is refused."""
-    ran = suite(
-        f"@known_defect('D0', reason='x', {arguments})\n"
-        + DECLARED.format(id="a/b", level="core", docstring=SENTENCE)[1:],
-        *("-n", "0"),
-    )
-
-    assert ran.returncode == 2
-    assert message in ran.stdout
-
-
 def test_collecting_the_suite_imports_no_torch():
     """Listing the whole suite imports neither torch nor any library under test."""
     program = (

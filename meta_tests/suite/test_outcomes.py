@@ -72,42 +72,6 @@ def test_skips_are_not_passes(suite):
     assert ran.verdict.startswith("verdict: INCOMPLETE")
 
 
-KNOWN = """
-@known_defect("D0", reason="it is broken", match={match!r}, when={{"pytest": {versions!r}}}, link="https://example.org")
-@pytest.mark.host
-@requirement("demo/known")
-def test_known(evidence):
-    '''A broken thing works.'''
-    evidence.check_equal("sum", {sum}, 4)
-"""
-
-
-@pytest.mark.parametrize(
-    ("match", "versions", "sum", "outcome", "code"),
-    [
-        ("equal to 4", ">=1", "5", "XFAIL", 0),
-        ("equal to 4", ">=1", "4", "XPASS", 1),
-        ("another error", ">=1", "5", "FAIL", 1),
-        ("equal to 4", "<1", "5", "FAIL", 1),
-        ("equal to 4", "<1", "4", "PASS", 0),
-    ],
-)
-def test_known_defects(suite, match, versions, sum, outcome, code):
-    """A known defect is excused only with the declared error and on the declared versions; its absence is a failure."""
-    ran = suite(KNOWN.format(match=match, versions=versions, sum=sum), "-n", "0")
-
-    assert ran.outcomes == {"test_known": outcome}
-    assert ran.returncode == code
-    assert ("D0 in demo/known" in ran.stdout) is (outcome == "XFAIL")
-
-
-def test_a_known_defect_alone_is_no_conformance(suite):
-    """A run in which nothing passed is INCOMPLETE, even if all that failed was known."""
-    ran = suite(KNOWN.format(match="equal to 4", versions=">=1", sum="5"), "-n", "0")
-
-    assert ran.verdict == "verdict: INCOMPLETE on no card: 1 failed as a known defect"
-
-
 def test_failed_machinery_is_not_a_failure_of_the_stack(suite):
     """An error of the suite's own machinery is INFRA, and the run INCOMPLETE rather than NOT CONFORMANT."""
     ran = suite(

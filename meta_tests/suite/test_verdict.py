@@ -17,7 +17,7 @@ def record(outcome: str, requirement: str = "demo/thing", **more) -> dict:
         "library": requirement.split("/")[0],
         "sentence": "A thing works.",
         "features": ["single_npu"],
-        "defect": None,
+        "waiver": None,
         "reproduce": "python -m pytest x",
         "outcome": outcome,
         "reason": "because",
@@ -65,7 +65,7 @@ def test_the_last_line_says_emulated():
     line = verdict_line(judge([record("PASS"), record("XFAIL", "demo/other")]), CARDS)
 
     assert line == (
-        "verdict: CONFORMANT on 2 EMULATED cards (Ascend910B3): 1 passed, 1 failed as a known defect"
+        "verdict: CONFORMANT on 2 EMULATED cards (Ascend910B3): 1 passed, 1 waived"
     )  # fmt: skip
 
 
@@ -93,19 +93,19 @@ def test_the_matrix_counts_requirements():
         ["accelerate", "1/1", "1/2", "1/2"],
         ["1", "failed", "1", "failed"],
         ["transformers", "-", "0/2", "0/2"],
-        ["1", "known", "1", "known"],
+        ["1", "waived", "1", "waived"],
         ["1", "open", "1", "open"],
     ]
 
 
 def test_the_summary_names_what_to_look_at():
-    """Failures, open ones, known defects and findings each have a section; a run without them has none of these."""
-    defect = {"id": "D1", "reason": "it is broken", "link": "https://example.org/1"}
+    """Failures, open ones, waived ones and findings each have a section; a run without them has none of these."""
+    waiver = {"defect": "D1", "reason": "it is broken", "link": "https://example.org/1", "expires": "2027-05-25"}
     records = [
         record("FAIL", "demo/a", reason="AssertionError: requirement: demo/a\nexpected: 4\nmeasured: 5"),
         record("NOT_RUN", "demo/b", reason="no card"),
         record("NOT_RUN", "demo/c", reason="no card"),
-        record("XFAIL", "demo/d", defect=defect),
+        record("XFAIL", "demo/d", waiver=waiver),
         record("PASS", "demo/e", findings=[{"kind": "cpu-fallback", "operator": "aten::i0"}]),
     ]
 
@@ -114,6 +114,6 @@ def test_the_summary_names_what_to_look_at():
     assert "FAIL demo/a: A thing works.\n" in text
     assert "      measured: 5\n      reproduce: python -m pytest x" in text
     assert "NOT_RUN 2 tests: no card" in text
-    assert "  D1 in demo/d\n      it is broken\n      https://example.org/1\n" in text
+    assert "  D1 in demo/d (until 2027-05-25)\n      it is broken\n      https://example.org/1\n" in text
     assert "cpu-fallback: aten::i0 [demo/e]" in text
     assert summary.lines([record("PASS")], judge([record("PASS")]))[2:] == []

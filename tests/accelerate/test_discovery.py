@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.requirement import known_defect, requirement
+from fixtures.requirement import requirement
 
 pytestmark = [pytest.mark.single_npu]
 
@@ -20,14 +20,6 @@ report(device=str(Accelerator().device))
 
 @pytest.mark.bf16
 @pytest.mark.host
-@known_defect(
-    "D14",
-    reason="is_bf16_available asks CUDA, MLU, XPU and MPS, and takes every other device for one that has bfloat16",
-    when={"accelerate": "<=1.15.0"},
-    match="accelerate/bf16-available",
-    link="https://github.com/huggingface/accelerate/blob/v1.15.0/src/accelerate/utils/imports.py#L164",
-    raises=AssertionError,
-)
 @requirement("accelerate/bf16-available", level="core")
 def test_bfloat16_is_asked_of_torch_npu(npu, monkeypatch, evidence):
     """Whether accelerate finds bfloat16 available follows torch_npu's answer, yes or no."""
@@ -43,14 +35,6 @@ def test_bfloat16_is_asked_of_torch_npu(npu, monkeypatch, evidence):
 
 
 @pytest.mark.host
-@known_defect(
-    "D15",
-    reason="is_npu_available takes any error of the import of torch_npu for a machine without an NPU and says nothing",
-    when={"accelerate": "<=1.15.0"},
-    match="accelerate/broken-npu-is-noticed",
-    link="https://github.com/huggingface/accelerate/issues/3754",
-    raises=AssertionError,
-)
 @requirement("accelerate/broken-npu-is-noticed", level="core")
 def test_broken_torch_npu_is_noticed(npu, probe, evidence):
     """Where torch_npu is installed and cannot be imported, accelerate raises or warns instead of taking the CPU."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.requirement import known_defect, requirement
+from fixtures.requirement import requirement
 from fixtures.workloads.accelerate_loop import AccelerateLoop
 
 pytestmark = [pytest.mark.single_npu]
@@ -39,15 +39,6 @@ def test_loaded_state_continues_exactly(train, evidence, precision):
 
 
 @pytest.mark.checkpoint
-@known_defect(
-    "D6",
-    reason="save_state has no branch for the NPU among its accelerators, so the card's random number state is neither "
-    "saved nor restored",
-    when={"accelerate": "<=1.15.0"},
-    match="accelerate/load-state-restores-random-numbers",
-    link="https://github.com/huggingface/accelerate/blob/v1.15.0/src/accelerate/checkpointing.py#L160",
-    raises=AssertionError,
-)
 @requirement("accelerate/load-state-restores-random-numbers", level="core")
 def test_loaded_state_restores_the_random_numbers_of_the_card(train, evidence):
     """After load_state, dropout on the card draws what it drew after save_state."""

@@ -4,25 +4,12 @@ import importlib.util
 
 import pytest
 
-from fixtures.requirement import known_defect, requirement, unsupported
+from fixtures.requirement import requirement, unsupported
 from fixtures.workloads.adapter_init import LoftQ, OffloadedDora
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.peft_adapter]
 
 
-def cuda_literal(where: str, link: str):
-    """``@known_defect`` D10, for a test in which peft's literal "cuda" surfaces as PyTorch's own assertion."""
-    return known_defect(
-        "D10",
-        reason=f"{where} moves tensors to the literal device cuda, whatever accelerator there is",
-        when={"peft": "<=0.21.2"},
-        match="Torch not compiled with CUDA enabled",
-        link=f"https://github.com/huggingface/peft/blob/v0.21.2/src/peft/{link}",
-        raises=AssertionError,
-    )
-
-
-@cuda_literal("DoRA with ephemeral_gpu_offload", "tuners/lora/variants.py#L157")
 @requirement("peft/dora-ephemeral-offload", level="extended")
 def test_offloaded_dora_starts_from_the_cpu_magnitudes(train, reference, evidence):
     """DoRA on a base in host memory, whose start the card computes, has the initial weights that the CPU gives it."""
@@ -33,7 +20,6 @@ def test_offloaded_dora_starts_from_the_cpu_magnitudes(train, reference, evidenc
 
 
 @pytest.mark.quantization
-@cuda_literal("LoftQ", "utils/loftq_utils.py#L70")
 @requirement("peft/loftq", level="extended")
 def test_loftq_begins_closer_to_the_base(train, evidence):
     """LoftQ's adapter takes a quantised base closer to the base's own weights than quantisation left it."""

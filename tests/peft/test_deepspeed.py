@@ -2,23 +2,13 @@
 
 import pytest
 
-from fixtures.errors import RankFailed
-from fixtures.requirement import known_defect, requirement, unsupported
+from fixtures.requirement import requirement, unsupported
 from fixtures.workloads import zero
 from fixtures.workloads.zero import Zero
 
 pytestmark = [pytest.mark.peft_adapter, pytest.mark.deepspeed, pytest.mark.multi_npu]
 
 
-@known_defect(
-    "D10",
-    reason="peft gathers the rows of a partitioned embedding on torch.cuda.current_device(), whatever accelerator "
-    "there is",
-    when={"peft": "<=0.21.2"},
-    match="Torch not compiled with CUDA enabled",
-    link="https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/trainable_tokens/layer.py#L92",
-    raises=RankFailed,
-)
 @requirement("peft/zero3-trainable-tokens", level="extended")
 def test_tokens_of_a_partitioned_embedding_train(ranks, evidence, reference):
     """Trainable tokens of an embedding partitioned by ZeRO-3 train as on an embedding in one process."""

@@ -9,22 +9,13 @@ import sys
 import pytest
 
 from fixtures.chips import chip
-from fixtures.requirement import known_defect, requirement, unsupported
+from fixtures.requirement import requirement, unsupported
 from fixtures.workloads.loss_scaling import SCALE, Clipping, LossScaling
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.runtime, pytest.mark.fp16]
 
 SCALERS = pytest.mark.parametrize("scaler", ["torch_npu", "torch"])
 
-fused_adamw_ignores_the_scaler = known_defect(
-    "D2",
-    reason="op-plugin's _fused_adamw_ takes grad_scale and found_inf and uses neither, so under torch.amp.GradScaler "
-    "steps with overflow are taken and write NaN, and others are taken with scaled gradients",
-    when={"torch_npu": "<=2.13.0"},
-    match=r"runtime/(fused-adamw-|scaler-fused-adamw)",
-    link="https://gitcode.com/ascend/op-plugin",
-    raises=AssertionError,
-)
 
 # In saturation mode nothing looks at the values of gradients, and one flag is all that is known of a device's overflow.
 # The fused optimizer is broken in the other mode already (D1, D2).
@@ -168,15 +159,6 @@ def test_optimizers_are_judged_by_themselves(plays):
     plays("two optimizers", "torch")
 
 
-@known_defect(
-    "SCALER-OPTIMIZERS",
-    reason="the scaler keeps one flag for all optimizers, so an overflow in the gradients of one skips the steps of "
-    "those after it, too, where PyTorch documents an independent decision for each",
-    when={"torch_npu": "<=2.13.0"},
-    match="runtime/npu-scaler-two-optimizers\n.*two optimizers equal",
-    link="https://github.com/Ascend/pytorch/blob/v2.12.0-26.1.0/torch_npu/npu/amp/grad_scaler.py",
-    raises=AssertionError,
-)
 @requirement("runtime/npu-scaler-two-optimizers", level="extended")
 def test_optimizers_are_judged_by_themselves_by_the_npu_scaler(plays):
     """Where one torch.npu.amp.GradScaler serves two optimizers, an overflow in one's gradients skips its step alone."""
@@ -241,14 +223,6 @@ def test_state_of_the_npu_scaler_is_read_by_torch(npu, evidence):
 
 
 @pytest.mark.checkpoint
-@known_defect(
-    "D11",
-    reason="load_state_dict of torch_npu's GradScaler demands the key 'dynamic', which no other scaler writes",
-    when={"torch_npu": "<=2.13.0"},
-    match="^'dynamic'$",
-    link="https://github.com/Ascend/pytorch/blob/v2.12.0-26.1.0/torch_npu/npu/amp/grad_scaler.py",
-    raises=KeyError,
-)
 @requirement("runtime/scaler-state-from-elsewhere", level="core")
 def test_state_of_another_device_is_loaded(npu, evidence):
     """A torch.npu.amp.GradScaler continues from the scaler state of a run on the CPU or on CUDA."""
@@ -264,7 +238,6 @@ def test_state_of_another_device_is_loaded(npu, evidence):
     evidence.check_equal("growth interval", scaler.get_growth_interval(), 7)
 
 
-@fused_adamw_ignores_the_scaler
 @requirement("runtime/fused-adamw-found-inf", level="core")
 def test_fused_adamw_honours_found_inf(npu, evidence):
     """The operator torch._fused_adamw_ leaves weights and moments alone where found_inf is set."""
@@ -273,7 +246,6 @@ def test_fused_adamw_honours_found_inf(npu, evidence):
     evidence.check_equal("weights, first and second moments", measured[:3], ([1.0] * 4, [0.0] * 4, [0.0] * 4))
 
 
-@fused_adamw_ignores_the_scaler
 @requirement("runtime/fused-adamw-grad-scale", level="core")
 def test_fused_adamw_honours_grad_scale(npu, evidence):
     """The operator torch._fused_adamw_ divides the gradients by grad_scale."""
@@ -283,7 +255,6 @@ def test_fused_adamw_honours_grad_scale(npu, evidence):
     evidence.check_equal("weights, first and second moments", measured, unscaled)
 
 
-@fused_adamw_ignores_the_scaler
 @requirement("runtime/scaler-fused-adamw", level="core")
 def test_fused_adamw_under_the_scaler(train, reference, evidence):
     """Under torch.amp.GradScaler a fused AdamW unscales its gradients, and skips a step with overflow."""
@@ -321,16 +292,6 @@ def test_leftovers_skip_no_step_in_saturation_mode(saturated, reference, evidenc
     evidence.check_equal("leftover", saturated["facts"]["torch_npu leftover"], expected)
 
 
-@known_defect(
-    "SATURATION-LEFTOVER",
-    reason="in saturation mode op-plugin answers whether gradients overflowed from the card's sticky flag; "
-    "torch.npu.amp.GradScaler clears it before each step, torch.amp.GradScaler, which accelerate takes for FSDP2, "
-    "knows nothing of it, so an overflow of an evaluation skips the next training step",
-    when={"torch_npu": "<=2.13.0"},
-    match="runtime/saturation-scaler-leftovers\n.*leftover equal",
-    link="https://gitcode.com/ascend/op-plugin",
-    raises=AssertionError,
-)
 @requirement("runtime/saturation-scaler-leftovers", level="extended")
 def test_leftovers_skip_no_step_of_torchs_scaler_in_saturation_mode(saturated, reference, evidence):
     """In saturation mode an overflow before the loss is scaled skips no step of torch.amp.GradScaler."""

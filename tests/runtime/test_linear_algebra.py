@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.requirement import known_defect, requirement
+from fixtures.requirement import requirement
 from fixtures.workloads.linear_algebra import LAYOUTS, LinearAlgebra
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.runtime]
@@ -26,15 +26,6 @@ def test_gradients_of_determinants_match_the_cpu(train, reference, evidence, fun
     check(train, reference, evidence, LinearAlgebra(function, layout))
 
 
-@known_defect(
-    "DET",
-    reason="torch_npu computes a determinant on the CPU from a contiguous copy of the matrix, which torch factorises "
-    "transposed; its backward asks the original, a view, and solves with the factors the wrong way round",
-    when={"torch_npu": "<=2.13.0"},
-    match="gradient matrices: (max|mean|rms) error",
-    link="https://github.com/pytorch/pytorch/blob/v2.13.0/torch/csrc/autograd/FunctionsManual.cpp",
-    raises=AssertionError,
-)
 @requirement("runtime/determinant-gradients-of-views", level="extended")
 @pytest.mark.parametrize("function", DETERMINANTS)
 def test_gradients_of_determinants_of_views_match_the_cpu(train, reference, evidence, function):

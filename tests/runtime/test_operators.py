@@ -7,7 +7,6 @@ in the same precision; indices and integers must be equal.
 import pytest
 
 from fixtures.chips import needs
-from fixtures.defects import exact_gelu
 from fixtures.requirement import requirement
 from fixtures.workloads.operators import DTYPES, Operators
 
@@ -68,7 +67,6 @@ def test_activations(conforms, precision):
     conforms("activations", precision)
 
 
-@exact_gelu(match="expected:    gelu, forward: gelu")
 @requirement("runtime/operators-gelu", level="core")
 def test_exact_gelu(conforms):
     """The exact GELU, by the error function, is as exact as the CPU's."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from fixtures import training
-from fixtures.defects import additive_masks_in_sdpa, arguments_of_flash_attention
 from fixtures.requirement import requirement
 from fixtures.step_checks import check_step
 from fixtures.workloads.attention_call import AttentionDropout, AttentionSinks
@@ -90,14 +89,12 @@ def test_bias_is_added_by_eager_attention(require_step):
     require_step(dataclasses.replace(EAGER, mask="bias"))
 
 
-@additive_masks_in_sdpa(match="loss: first relative difference")
 @requirement("transformers/attention-bias-sdpa", level="core")
 def test_bias_is_added_by_sdpa(require_step):
     """A mask that lowers scores with the distance of the tokens is added to them by sdpa attention."""
     require_step(dataclasses.replace(SDPA, mask="bias"))
 
 
-@additive_masks_in_sdpa(match="loss: first relative difference")
 @requirement("transformers/attention-bias-beside-an-npu", level="extended")
 @pytest.mark.host
 def test_bias_is_added_on_the_cpu_beside_an_npu(npu, reference, evidence):
@@ -134,7 +131,6 @@ def test_window_hides_distant_tokens(require_step, step, cached):
     require_step(dataclasses.replace(step, window=7, cached=cached))
 
 
-@arguments_of_flash_attention(match="loss: first relative difference")
 @requirement("transformers/flash-attention-window", level="core")
 @pytest.mark.fp16
 @pytest.mark.parametrize("cached", [0, 9])
@@ -143,7 +139,6 @@ def test_window_hides_distant_tokens_from_flash_attention(require_step, cached):
     require_step(dataclasses.replace(FLASH, window=7, cached=cached))
 
 
-@arguments_of_flash_attention(match="output: max error")
 @requirement("transformers/flash-attention-sinks", level="extended")
 @pytest.mark.fp16
 def test_sinks_take_their_share_from_flash_attention(train, reference, evidence):

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from fixtures.defects import default_optimizer_under_a_scaler
 from fixtures.requirement import requirement
 from fixtures.workloads.sequence_classification import SequenceClassification
 
@@ -45,7 +44,6 @@ def test_trainer_learns_in_float16(train, evidence):
     assert measured.metrics["eval_accuracy"] > 0.9
 
 
-@default_optimizer_under_a_scaler(raises=TypeError)
 @requirement("transformers/fp16-default-optimizer", level="core")
 def test_default_optimizer_trains_in_float16(train, reference, evidence):
     """The Trainer with fp16 and its default optimizer follows the exact loss curve."""

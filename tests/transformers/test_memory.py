@@ -3,7 +3,7 @@
 import pytest
 
 from fixtures import models
-from fixtures.requirement import known_defect, requirement
+from fixtures.requirement import requirement
 from fixtures.tokenizers import byte_tokenizer
 from fixtures.workloads.sequence_classification import examples
 
@@ -32,15 +32,6 @@ def test_memory_metrics_of_the_trainer(npu, evidence, tmp_path):
     assert measured["train_mem_gpu_peaked_delta"] >= 0
 
 
-@known_defect(
-    "D12",
-    reason="the tables of transformers.testing_utils that measure memory and synchronise have no entry for the NPU, so "
-    "its memory tests compare 0 with 0",
-    when={"transformers": "<=5.23.0"},
-    match="transformers/testing-utils-memory",
-    link="https://github.com/huggingface/transformers/blob/main/src/transformers/testing_utils.py",
-    raises=AssertionError,
-)
 @requirement("transformers/testing-utils-memory", level="extended")
 def test_memory_functions_of_testing_utils(npu, evidence):
     """The backend functions of transformers.testing_utils measure the card's memory."""

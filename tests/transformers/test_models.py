@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from fixtures.defects import additive_masks_in_sdpa, exact_gelu
 from fixtures.model_families import FAMILIES
 from fixtures.requirement import requirement, unsupported
 from fixtures.step_checks import check_step
@@ -25,14 +24,12 @@ def test_step_matches_the_cpu(train, reference, evidence, family):
     require_step(train, reference, evidence, ModelStep(family))
 
 
-@exact_gelu(match="output encoder_last_hidden_state: max error")
 @requirement("transformers/whisper-step", level="core")
 def test_whisper_step_matches_the_cpu(train, reference, evidence):
     """A Whisper's first step, through the exact gelu of its convolutions, is as exact as the CPU's."""
     require_step(train, reference, evidence, ModelStep("whisper"))
 
 
-@additive_masks_in_sdpa(match="loss: first relative difference")
 @requirement("transformers/parakeet-step", level="core")
 def test_parakeet_step_matches_the_cpu(train, reference, evidence):
     """A Parakeet's first step, with relative positions as a bias of the scores in sdpa, is as exact as the CPU's."""

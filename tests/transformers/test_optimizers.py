@@ -6,8 +6,7 @@ import pytest
 
 from fixtures.activity import fallbacks
 from fixtures.chips import needs
-from fixtures.defects import default_optimizer_under_a_scaler
-from fixtures.requirement import known_defect, requirement
+from fixtures.requirement import requirement
 from fixtures.workloads.optimizer_life import OptimizerLife
 from fixtures.workloads.optimizers import DTYPES, Optimizers
 from fixtures.workloads.sequence_classification import SequenceClassification
@@ -73,15 +72,6 @@ def test_other_fused_optimizers_match_the_cpu(conforms, precision):
     conforms(Optimizers("other fused", precision))
 
 
-@known_defect(
-    "FUSED-ADAM",
-    reason="op-plugin and torch_npu have no kernel for _fused_adam_ and _fused_adagrad_: weights, gradients and "
-    "moments are copied to the CPU and back in every step",
-    when={"torch_npu": "<=2.13.0"},
-    match="transformers/optimizer-fused-on-the-card",
-    link="https://gitcode.com/ascend/op-plugin",
-    raises=AssertionError,
-)
 @requirement("transformers/optimizer-fused-on-the-card", level="extended")
 def test_fused_optimizers_run_on_the_card(probe, evidence):
     """Fused Adam, AdamW, Adagrad and SGD run on the card and not on the CPU."""
@@ -91,14 +81,6 @@ def test_fused_optimizers_run_on_the_card(probe, evidence):
     evidence.check_equal("operators that fell back to the CPU", fallbacks(probed.output), [])
 
 
-@known_defect(
-    "FUSED-SGD",
-    reason="op-plugin's _fused_sgd_ demands a momentum above 0, and without one is torch's default",
-    when={"torch_npu": "<=2.13.0"},
-    match="momentum must be positive",
-    link="https://gitcode.com/ascend/op-plugin",
-    raises=RuntimeError,
-)
 @requirement("transformers/optimizer-fused-sgd", level="extended")
 def test_fused_sgd_without_momentum(conforms):
     """Fused SGD without momentum, its default, is as exact as the CPU's."""
@@ -158,14 +140,6 @@ def test_parameters_may_change(train, reference, evidence, scene, how):
     evidence.check_tensors("weight", measured.final_weights, truth.final_weights, peer.final_weights)
 
 
-@known_defect(
-    "SPARSE-ADAM",
-    reason="torch_npu has no kernel for sparse_mask, and torch's general one multiplies and drops the zeros of the "
-    "product: of the moments, which begin with zeros, nothing is left",
-    when={"torch_npu": "<=2.13.0"},
-    match="must match the size of tensor",
-    raises=RuntimeError,
-)
 @requirement("transformers/optimizer-sparse-adam", level="extended")
 def test_sparse_adam_matches_the_cpu(train, reference, evidence):
     """SparseAdam trains an embedding with sparse gradients as the CPU does."""
@@ -185,14 +159,6 @@ def test_optimizers_of_torch_npu_match_the_cpu(conforms, precision):
     conforms(Optimizers("npu fused", precision, zero_in_place=True))
 
 
-@known_defect(
-    "NPU-FUSED-BF16",
-    reason="the fused optimizers of torch_npu refuse weights of bfloat16",
-    when={"torch_npu": "<=2.13.0"},
-    match="must be either float32 or float16, but received torch.bfloat16",
-    link="https://github.com/modelscope/ms-swift/issues/7327",
-    raises=RuntimeError,
-)
 @pytest.mark.bf16
 @requirement("transformers/optimizer-npu-fused-bf16", level="extended")
 def test_optimizers_of_torch_npu_take_bfloat16(conforms):
@@ -200,15 +166,6 @@ def test_optimizers_of_torch_npu_take_bfloat16(conforms):
     conforms(Optimizers("npu fused", "bf16", zero_in_place=True))
 
 
-@known_defect(
-    "D3",
-    reason="the optimizer copies the gradients of its first step into one buffer; the Trainer's zero_grad drops them "
-    "and later backward passes make new ones, which it never reads",
-    when={"torch_npu": "<=2.13.0", "transformers": ">=5"},
-    match="transformers/trainer-npu-fused-adamw\n.*training loss",
-    link="https://github.com/Ascend/pytorch/blob/v2.12.0-26.1.0/torch_npu/optim/npu_fused_optim_base.py",
-    raises=AssertionError,
-)
 @requirement("transformers/trainer-npu-fused-adamw", level="core")
 def test_npu_fused_adamw_trains(train, reference, evidence):
     """The Trainer with adamw_torch_npu_fused follows the exact loss curve of AdamW."""
@@ -244,7 +201,6 @@ def test_trainer_trains_with_fused_adamw(npu, train, reference, evidence, precis
 
 
 @pytest.mark.fp16
-@default_optimizer_under_a_scaler(raises=TypeError)
 @requirement("transformers/trainer-fused-adamw-fp16", level="core")
 def test_trainer_trains_with_fused_adamw_in_float16(train, reference, evidence):
     """The Trainer with adamw_torch_fused in float16 follows the exact loss curve."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pytest
 
 from fixtures.command import ChildActivity
-from fixtures.defects import default_optimizer_under_a_scaler
 from fixtures.measured import Measured
 from fixtures.options import RUN_GLUE
 from fixtures.requirement import requirement
@@ -57,7 +56,6 @@ def test_run_glue_on_one_card(npu, run_glue, reference, evidence):
     evidence.check_equal("accuracy", finished.measured.metrics["eval_accuracy"], expected.metrics["eval_accuracy"])
 
 
-@default_optimizer_under_a_scaler(raises=AssertionError)
 @pytest.mark.fp16
 @requirement("transformers/run-glue-fp16", level="core")
 def test_run_glue_in_mixed_precision(npu, run_glue, reference, evidence):

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from fixtures.defects import exact_gelu
 from fixtures.requirement import requirement
 from fixtures.workloads.sequence_classification import SequenceClassification
 
@@ -53,7 +52,6 @@ def test_first_gradients_match_the_cpu(train, reference, evidence):
     evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
 
 
-@exact_gelu(match=r"gradient bert\.encoder\.layer\.\d\.(intermediate|output)\.dense")
 @requirement("transformers/bert-gelu-gradients", level="core")
 def test_gradients_through_gelu_match_the_cpu(train, reference, evidence):
     """Every gradient of a BERT with its own activation, the exact gelu, is as close to the exact one as the CPU's."""

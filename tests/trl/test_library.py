@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures.requirement import known_defect, requirement
+from fixtures.requirement import requirement
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.trl]
 
@@ -49,23 +49,8 @@ def test_every_module_imports(npu, probe, evidence):
     assert probed.facts["sum"] == 4
 
 
-def cuda_only(match: str, raises: type[Exception], what: str, line: str):
-    """``@known_defect`` D9, for a test in which it surfaces as ``raises``."""
-    return known_defect(
-        "D9",
-        reason=what,
-        when={"trl": "<=1.16.0"},
-        match=match,
-        link=f"https://github.com/huggingface/trl/blob/v1.16.0/trl/{line}",
-        raises=raises,
-    )
-
-
 @pytest.mark.host
 @pytest.mark.cli
-@cuda_only(
-    r"accelerator\(s\): cpu", AssertionError, "trl env looks for CUDA, MPS, XPU and Neuron alone", "scripts/env.py#L38"
-)
 @requirement("trl/env-reports-the-npu", level="core")
 def test_env_names_the_card(npu, monkeypatch, capsys, evidence):
     """The output of trl env names the NPU among the accelerators."""
@@ -106,12 +91,6 @@ def vllm_client(monkeypatch):
 
 
 @pytest.mark.host
-@cuda_only(
-    "needs a CUDA device, got 'npu:0'|not compiled with CUDA|_cuda_setDevice",
-    (NotImplementedError, AssertionError, AttributeError),
-    "the client of a vLLM server takes CUDA devices alone, and reads a number as one of them",
-    "generation/vllm_client.py#L755",
-)
 @requirement("trl/vllm-client-on-the-card", level="extended")
 @pytest.mark.parametrize("device", ["npu:0", 0])
 def test_vllm_client_joins_on_the_card(npu, vllm_client, evidence, device):
@@ -124,12 +103,6 @@ def test_vllm_client_joins_on_the_card(npu, vllm_client, evidence, device):
 
 
 @pytest.mark.host
-@cuda_only(
-    "CUDA",
-    (AssertionError, RuntimeError, ValueError),
-    "the asynchronous trainers ask torch.cuda for the name of the card",
-    "trainer/utils.py#L1824",
-)
 @requirement("trl/peak-flops-of-the-card", level="extended")
 def test_peak_flops_are_unknown_or_known(npu, evidence):
     """The peak performance that the asynchronous trainers look up is a number for an NPU, or unknown."""

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from fixtures.chips import chip
-from fixtures.defects import default_optimizer_under_a_scaler
-from fixtures.requirement import known_defect, requirement, unsupported
+from fixtures.requirement import requirement, unsupported
 from fixtures.trl_checks import both, check_first_step, check_trained
 from fixtures.workloads.trl_sft import SFT
 
@@ -140,7 +139,6 @@ def test_sft_trains_in_float16(train, reference, evidence):
 
 
 @pytest.mark.fp16
-@default_optimizer_under_a_scaler(raises=TypeError)
 @requirement("trl/sft-fp16-default-optimizer", level="core")
 def test_default_optimizer_trains_in_float16(train, reference, evidence):
     """SFTTrainer with fp16 and its default optimizer follows the exact loss curve."""
@@ -150,14 +148,6 @@ def test_default_optimizer_trains_in_float16(train, reference, evidence):
     evidence.check_curve("training loss", measured.losses, truth.losses, "fp16")
 
 
-@known_defect(
-    "OFFLOAD",
-    reason="trl's activation offloading calls torch_npu._C._storage_Use_Count, which torch_npu does not have",
-    when={"trl": "<=1.16.0", "torch_npu": "<=2.13.0"},
-    match="has no attribute '_storage_Use_Count'",
-    link="https://github.com/huggingface/trl/blob/v1.16.0/trl/models/activation_offloading.py#L469",
-    raises=AttributeError,
-)
 @requirement("trl/activation-offloading", level="core")
 def test_offloaded_activations_change_nothing(train, evidence):
     """Activations kept in host memory come back unchanged: gradients and losses equal those without offloading."""

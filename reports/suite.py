@@ -1,0 +1,98 @@
+"""The suite's requirements as its source declares them, read without importing or collecting anything."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.errors import ReportError
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One requirement: id, level and sentence as @requirement and the docstring give them.
+
+    Attributes:
+        features: the marks of its module and its function, and those of its parameters that the source spells out.
+        test: "path::function".
+        line: of the function's ``def``.
+    """
+
+    id: str
+    level: str
+    sentence: str
+    features: tuple[str, ...]
+    test: str
+    line: int
+
+    @property
+    def library(self) -> str:
+        """The part of the id before the slash."""
+        return self.id.split("/")[0]
+
+
+def declared(root: Path, folder: str = "tests") -> tuple[Declared, ...]:
+    """All requirements below a folder of the suite, by id.
+
+    Raises:
+        ReportError: a module is no Python.
+    """
+    found = [one for path in sorted((root / folder).rglob("test_*.py")) for one in _of_module(path, root)]
+    return tuple(sorted(found, key=lambda one: one.id))
+
+
+def _of_module(path: Path, root: Path) -> list[Declared]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ReportError(f"{path}: cannot be read as Python: {error}") from None
+    constants: dict[str, ast.AST] = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    constants |= {name: node.value for node in tree.body if isinstance(node, ast.Assign) for name in _names(node)}
+    shared = _marks(constants["pytestmark"], {}) if "pytestmark" in constants else set()
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and (call := _declaration(node)):
+            own = set().union(*(_marks(decorator, constants) for decorator in node.decorator_list))
+            arguments = {keyword.arg: keyword.value for keyword in call.keywords}
+            level = arguments.get("level") or (call.args[1] if len(call.args) > 1 else ast.Constant("core"))
+            found.append(
+                Declared(
+                    id=str(_constant(call.args[0] if call.args else arguments.get("id"))),
+                    level=str(_constant(level)),
+                    sentence=" ".join((ast.get_docstring(node) or "").split()),
+                    features=tuple(sorted(shared | own)),
+                    test=f"{path.relative_to(root).as_posix()}::{node.name}",
+                    line=node.lineno,
+                )
+            )
+    return found
+
+
+def _names(node: ast.Assign) -> list[str]:
+    names = []
+    for target in node.targets:
+        parts = target.elts if isinstance(target, ast.Tuple) else [target]
+        names += [part.id for part in parts if isinstance(part, ast.Name)]
+    return names
+
+
+def _declaration(function: ast.FunctionDef) -> ast.Call | None:
+    calls = [decorator for decorator in function.decorator_list if isinstance(decorator, ast.Call)]
+    return next((call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "requirement"), None)
+
+
+def _constant(node: ast.AST | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def _marks(tree: ast.AST, constants: dict[str, ast.AST]) -> set[str]:
+    """``pytest.mark.NAME`` anywhere in an expression, or in the module's constants and functions that it names."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pytest.mark":
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and node.id in constants:
+            rest = {name: value for name, value in constants.items() if name != node.id}
+            found |= _marks(constants[node.id], rest)
+    return found - {"parametrize", "requirement"}
