@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import measurements, page, plots
+from reports import measurements, page
 from reports import run as runs
 from reports.files import write_whole
 from reports.matrix import Cell, support
@@ -216,6 +216,8 @@ def _packed(records: Sequence[Mapping], drawn: frozenset[str]) -> str:
 
 def _detail(record: Mapping, draw: bool) -> dict[str, Any]:
     """One test in full; run.js shows it."""
+    from reports import plots  # matplotlib takes a second, which the commands that draw nothing need not wait for
+
     values = {name: value for name, value in (record.get("values") or {}).items() if name != "ranks"}
     if len(json.dumps(values)) > LARGEST_VALUES:
         values = {"[...]": f"the journal has more than {LARGEST_VALUES} characters of values"}
