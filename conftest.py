@@ -2,13 +2,13 @@
 
 pytest_plugins = [
     "fixtures.options",
+    "fixtures.selection",
     "fixtures.environment",
     "fixtures.requirement",
     "fixtures.waivers",
     "fixtures.devices",
     "fixtures.evidence",
     "fixtures.vacuity",
-    "fixtures.health",
     "fixtures.training",
     "fixtures.reference",
     "fixtures.command",
@@ -16,5 +16,6 @@ pytest_plugins = [
     "fixtures.local_files",
     "fixtures.ranks",
     "fixtures.recording",
+    "fixtures.guard",
     "fixtures.journaling",
 ]

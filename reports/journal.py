@@ -16,6 +16,7 @@ Every report is a function of journals.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -74,6 +75,7 @@ class Writer:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("x", encoding="utf-8")
+            _lock(self._file.fileno())
         except FileExistsError:
             raise JournalError(f"{path} exists: a journal is never overwritten. Choose another --run-dir") from None
         except OSError as error:
@@ -155,6 +157,23 @@ def read(path: Path) -> Journal:
         plan={name: value for record in chosen["selection"] for name, value in record.items() if name != "tests"},
         torn=torn,
     )
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a process that lives is still writing this journal."""
+    with path.open("rb") as file:
+        return not _lock(file.fileno())
+
+
+def _lock(descriptor: int) -> bool:
+    """Locks an open journal for as long as it is open; False where another process has it locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def seal(before: str, text: str) -> str:

@@ -90,7 +90,7 @@ def _differences(found: Run) -> Iterator[str]:
     for one in found.journals[1:]:
         if not _is_one_box(first.header.get("machine", {}), one.header.get("machine", {})):
             yield f"{one.path}, line 1: written on another machine than {first.path}. Report each machine by itself"
-        for name, ours, theirs in _changes(_environment(first.header), _environment(one.header)):
+        for name, ours, theirs in environment_changes(first.header, one.header):
             yield f"{one.path}, line 1: another environment than {first.path}: {name} is {theirs}, not {ours}"
     if found.stacks:
         reference = found.stacks[0]
@@ -101,6 +101,11 @@ def _differences(found: Run) -> Iterator[str]:
                         f"worker {stack.get('worker')}: another stack than worker {reference.get('worker')}: "
                         f"{name} is {stack.get(name)}, not {reference.get(name)}"
                     )
+
+
+def environment_changes(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """In what the environments of two headers differ: name, value of the one, value of the other."""
+    return list(_changes(_environment(one), _environment(other)))
 
 
 def _is_one_box(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
