@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.selection",
     "fixtures.environment",
     "fixtures.requirement",
+    "fixtures.profiles",
     "fixtures.waivers",
     "fixtures.devices",
     "fixtures.evidence",

@@ -51,6 +51,8 @@ REQUIRED: Mapping[str, Mapping[str, type]] = {
 }
 OPTIONAL: Mapping[str, Mapping[str, type | tuple]] = {
     "header": {"cann": dict, "environment": dict, "machine": dict, "resumes": list, "command": list},
+    "selection": {"waivers": list, "waiver_problems": list, "profile": (dict, type(None))},
+    "stack": {"chip": (str, type(None))},
     "test": {
         **{"values": dict, "checks": list, "findings": list, "seconds": dict, "npu": dict},
         **{"log": str, "worker": str, "waiver": (dict, type(None))},

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import journal
+from reports.conditions import Facts, facts_of
 from reports.journal import Journal, JournalError
 from reports.outcome import Outcome
 from reports.verdict import Verdict, judge
@@ -64,20 +65,21 @@ class Run:
 
     @cached_property
     def plan(self) -> Mapping[str, Any]:
-        """What the run was to be: the "plan" of its journals, their lists joined."""
-        joined: dict[str, Any] = {}
+        """What the run was to be: the "plan" of its journals, their lists joined, those of the profile too."""
+        joined: Mapping[str, Any] = {}
         for found in self.journals:
-            for name, value in (found.plan or {}).items():
-                if isinstance(value, list) and isinstance(joined.get(name), list):
-                    joined[name] = [*joined[name], *(item for item in value if item not in joined[name])]
-                else:
-                    joined.setdefault(name, value)
+            joined = _joined(joined, found.plan or {})
         return joined
+
+    @property
+    def facts(self) -> Facts:
+        """Of the stack, as conditions of waivers and profiles ask for them."""
+        return facts_of(self.header, self.stacks)
 
     @cached_property
     def verdict(self) -> Verdict:
         """Over all tests, those that never ran included."""
-        return judge(self.all_tests(), self.plan)
+        return judge(self.all_tests(), self.plan, self.facts)
 
     def all_tests(self) -> list[Mapping[str, Any]]:
         """``tests``, and NOT_RUN records for ``missing`` ones: what a report shows and judges."""
@@ -134,6 +136,19 @@ def _files(path: Path) -> list[Path]:
     if not files:
         raise JournalError(f"{path}: no journal ({journal.FILE_NAME}) there. Give a journal or the directory of a run")
     return files
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    joined = dict(one)
+    for name, value in other.items():
+        mine = joined.get(name)
+        if isinstance(value, list) and isinstance(mine, list):
+            joined[name] = [*mine, *(item for item in value if item not in mine)]
+        elif isinstance(value, Mapping) and isinstance(mine, Mapping):
+            joined[name] = _joined(mine, value)
+        elif mine is None:
+            joined[name] = value
+    return joined
 
 
 def _resumed(found: Journal, journals: Sequence[Journal]) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from reports.errors import ReportError
 
+NO_FEATURE = {"parametrize", "requirement"}
+
 
 @dataclass(frozen=True)
 class Declared:
@@ -15,6 +17,7 @@ class Declared:
 
     Attributes:
         features: the marks of its module and its function, and those of its parameters that the source spells out.
+        of_all: those of ``features`` that each of its test cases has: the marks of module and function alone.
         test: "path::function".
         line: of the function's ``def``.
     """
@@ -23,6 +26,7 @@ class Declared:
     level: str
     sentence: str
     features: tuple[str, ...]
+    of_all: tuple[str, ...]
     test: str
     line: int
 
@@ -54,6 +58,7 @@ def _of_module(path: Path, root: Path) -> list[Declared]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and (call := _declaration(node)):
             own = set().union(*(_marks(decorator, constants) for decorator in node.decorator_list))
+            of_all = shared.union(*(_mark_of_all(decorator, constants) for decorator in node.decorator_list))
             arguments = {keyword.arg: keyword.value for keyword in call.keywords}
             level = arguments.get("level") or (call.args[1] if len(call.args) > 1 else ast.Constant("core"))
             found.append(
@@ -62,6 +67,7 @@ def _of_module(path: Path, root: Path) -> list[Declared]:
                     level=str(_constant(level)),
                     sentence=" ".join((ast.get_docstring(node) or "").split()),
                     features=tuple(sorted(shared | own)),
+                    of_all=tuple(sorted(of_all)),
                     test=f"{path.relative_to(root).as_posix()}::{node.name}",
                     line=node.lineno,
                 )
@@ -86,6 +92,17 @@ def _constant(node: ast.AST | None) -> object:
     return node.value if isinstance(node, ast.Constant) else None
 
 
+def _mark_of_all(decorator: ast.AST, constants: dict[str, ast.AST]) -> set[str]:
+    """The mark that a decorator is, as such or by the name of a constant; marks inside of parametrize are of some."""
+    if isinstance(decorator, ast.Name) and isinstance(constants.get(decorator.id), ast.expr):
+        decorator = constants[decorator.id]
+    mark = decorator.func if isinstance(decorator, ast.Call) else decorator
+    is_mark = (
+        isinstance(mark, ast.Attribute) and ast.unparse(mark.value) == "pytest.mark" and mark.attr not in NO_FEATURE
+    )
+    return {mark.attr} if is_mark else set()
+
+
 def _marks(tree: ast.AST, constants: dict[str, ast.AST]) -> set[str]:
     """``pytest.mark.NAME`` anywhere in an expression, or in the module's constants and functions that it names."""
     found: set[str] = set()
@@ -95,4 +112,4 @@ def _marks(tree: ast.AST, constants: dict[str, ast.AST]) -> set[str]:
         elif isinstance(node, ast.Name) and node.id in constants:
             rest = {name: value for name, value in constants.items() if name != node.id}
             found |= _marks(constants[node.id], rest)
-    return found - {"parametrize", "requirement"}
+    return found - NO_FEATURE

@@ -20,6 +20,7 @@ def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> lis
         *matrix(records, width),
         *_section("failures", [text for record in records if _is(record, FAILURES) for text in failure(record)]),
         *_section("not decided", _undecided(records)),
+        *_section("required and left open", [*verdict.absent, *verdict.unanswered]),
         *_section("waived", _waived(records)),
         *_section("waivers out of order", verdict.problems),
         *_section("findings", _findings(records)),

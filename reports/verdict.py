@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from reports import profiles
+from reports.conditions import Facts
 from reports.outcome import FAILURES, UNDECIDED, Outcome
 
 CONFORMANT, NOT_CONFORMANT, INCOMPLETE = "CONFORMANT", "NOT CONFORMANT", "INCOMPLETE"
@@ -25,13 +27,19 @@ class Verdict:
         verdict: CONFORMANT, NOT CONFORMANT or INCOMPLETE.
         requirements: outcome of each requirement, by id.
         counts: number of requirements by outcome.
-        problems: what else keeps the run from being CONFORMANT, in words: waivers that are out of order.
+        problems: waivers that are out of order, in words.
+        profile: the name of the profile that the run answers; None without one.
+        absent: what the profile requires and was not selected, in words.
+        unanswered: required tests that neither passed nor failed, and that the profile does not excuse, in words.
     """
 
     verdict: str
     requirements: Mapping[str, Outcome]
     counts: Mapping[Outcome, int]
     problems: tuple[str, ...] = ()
+    profile: str | None = None
+    absent: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
 
 
 def aggregate(outcomes: Iterable[Outcome]) -> Outcome:
@@ -39,29 +47,35 @@ def aggregate(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=SEVERITY.index)
 
 
-def judge(records: Sequence[Mapping], plan: Mapping | None = None) -> Verdict:
+def judge(records: Sequence[Mapping], plan: Mapping | None = None, facts: Facts | None = None) -> Verdict:
     """The verdict over test records (type "test" of the journal; one for each selected test).
 
-    NOT CONFORMANT with any failure; else INCOMPLETE where anything selected did not run, nothing passed, or a waiver is
-    out of order; else CONFORMANT. A waived failure (XFAIL) does not prevent CONFORMANT; it is always counted.
+    NOT CONFORMANT with any failure; else INCOMPLETE where anything that was asked for did not run, nothing passed, or a
+    waiver is out of order; else CONFORMANT. A waived failure (XFAIL) does not prevent CONFORMANT; it is always counted.
+    What was asked for is what the run selected, or what its profile requires.
 
     Args:
         records: of tests.
         plan: what the run was to be, as the journal's "selection" records it.
+        facts: of the stack, which decide what a profile excuses.
     """
     tests: dict[str, list[Outcome]] = {}
     for record in records:
         tests.setdefault(record["requirement"], []).append(Outcome(record["outcome"]))
     requirements = {id: aggregate(outcomes) for id, outcomes in sorted(tests.items())}
     counts = Counter(requirements.values())
-    problems = tuple((plan or {}).get("waiver_problems", ()))
+    plan, facts = plan or {}, facts or Facts()
+    problems, profile = tuple(plan.get("waiver_problems") or ()), plan.get("profile")
+    absent = tuple(profiles.absent(profile, records, facts)) if profile else ()
+    unanswered = tuple(profiles.unanswered(profile, records, facts)) if profile else ()
+    undecided = absent or unanswered if profile else any(counts[outcome] for outcome in UNDECIDED)
     if any(counts[outcome] for outcome in FAILURES):
         verdict = NOT_CONFORMANT
-    elif any(counts[outcome] for outcome in UNDECIDED) or not counts[Outcome.PASS] or problems:
+    elif undecided or problems or not counts[Outcome.PASS]:
         verdict = INCOMPLETE
     else:
         verdict = CONFORMANT
-    return Verdict(verdict, requirements, counts, problems)
+    return Verdict(verdict, requirements, counts, problems, profile and profile["name"], absent, unanswered)
 
 
 def verdict_line(verdict: Verdict, header: Mapping) -> str:
@@ -74,4 +88,8 @@ def verdict_line(verdict: Verdict, header: Mapping) -> str:
     counted = [f"{verdict.counts[o]} {words.get(o, o.value)}" for o in Outcome if verdict.counts.get(o)]
     wrong = len(verdict.problems)
     more = f"; {wrong} waiver{'s' * (wrong != 1)} out of order" if wrong else ""
-    return f"verdict: {verdict.verdict} on {where}{chip}: {', '.join(counted) or 'no requirement was selected'}{more}"
+    left = len(verdict.absent) + len(verdict.unanswered)
+    more += f"; {left} required left open" if left else ""
+    claim = f" to {verdict.profile}" if verdict.profile else ""
+    told = ", ".join(counted) or "no requirement was selected"
+    return f"verdict: {verdict.verdict}{claim} on {where}{chip}: {told}{more}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reports import run as runs
+from reports.conditions import facts_of
 from reports.journal import Journal
 from reports.outcome import Outcome
 from reports.run import Run
@@ -35,6 +36,7 @@ def problems(found: Run) -> list[str]:
         *_duplicates(found),
         *_inconsistencies(found),
         *(f"{test['nodeid']}: was to be executed, and has no record" for test in found.missing),
+        *(f"profile {found.verdict.profile}: {line}" for line in found.verdict.absent),
         *_differences(found),
     ]
 
@@ -80,7 +82,7 @@ def _faults_of_footer(one: Journal) -> Iterator[str]:
     if one.footer["tests"] != len(one.tests):
         yield f"{one.path}: the footer counts {one.footer['tests']} tests, the journal has {len(one.tests)}"
     if not any(one.header.get("resumes", ())):
-        judged = judge(one.tests, one.plan).verdict
+        judged = judge(one.tests, one.plan, facts_of(one.header, one.stacks)).verdict
         if one.footer["verdict"] != judged:
             yield f"{one.path}: the footer says {one.footer['verdict']}, the tests give {judged}"
 
@@ -90,6 +92,9 @@ def _differences(found: Run) -> Iterator[str]:
     for one in found.journals[1:]:
         if not _is_one_box(first.header.get("machine", {}), one.header.get("machine", {})):
             yield f"{one.path}, line 1: written on another machine than {first.path}. Report each machine by itself"
+        asked, answered = (((journal.plan or {}).get("profile") or {}).get("name") for journal in (first, one))
+        if asked != answered:
+            yield f"{one.path}: made for another profile than {first.path}: {answered}, not {asked}"
         for name, ours, theirs in environment_changes(first.header, one.header):
             yield f"{one.path}, line 1: another environment than {first.path}: {name} is {theirs}, not {ours}"
     if found.stacks:
