@@ -17,6 +17,10 @@ from reports.errors import ReportError
 # Name -> module, and what it is for.
 COMMANDS = {
     "verify": ("reports.verification", "is a run complete, consistent and untouched?"),
+    "junit": ("reports.junit", "a run as JUnit XML, for CI systems"),
+    "ctrf": ("reports.ctrf", "a run in the Common Test Report Format (JSON)"),
+    "markdown": ("reports.markdown", "a run as the summary of a CI job"),
+    "csv": ("reports.table", "the support matrix of a run, library by feature"),
     "html": ("reports.run_page", "a run as one self-contained page"),
 }
 UNUSABLE = 2  # exit code for an input or an output that cannot be used, as argparse has it for arguments

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from reports.matrix import Cell, support
 from reports.outcome import FAILURES, UNDECIDED, Outcome
-from reports.verdict import Verdict, aggregate
+from reports.verdict import Verdict
 
 
 def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> list[str]:
@@ -29,35 +30,23 @@ def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> lis
 
 def matrix(records: Sequence[Mapping], width: int) -> list[str]:
     """Library by feature: how many requirements passed, of how many that ran; what else there is beside it."""
-    libraries = sorted({record["library"] for record in records})
-    features = sorted({feature for record in records for feature in record["features"]})
+    found = support(records)
     table = Table(box=None, pad_edge=False, header_style="", title_style="")
     table.add_column("requirements")
-    for feature in (*features, "all"):
+    for feature in (*found.features, "all"):
         table.add_column(feature.replace("_", " "), justify="right")
-    for library in libraries:
-        own = [record for record in records if record["library"] == library]
-        cells = [_cell([record for record in own if feature in record["features"]]) for feature in features]
-        table.add_row(library, *cells, _cell(own))
-    console = Console(file=io.StringIO(), width=max(width, 60), color_system=None, highlight=False)
+    for library, row in found.rows.items():
+        table.add_row(library, *(_cell(row.get(feature)) for feature in (*found.features, None)))
+    console = Console(file=io.StringIO(), width=max(width, 60), color_system=None, highlight=False, markup=False)
     console.print(table)
-    return console.file.getvalue().rstrip("\n").split("\n") if libraries else []
+    return console.file.getvalue().rstrip("\n").split("\n") if found.rows else []
 
 
-def _cell(records: Sequence[Mapping]) -> str:
-    tests: dict[str, list[Outcome]] = {}
-    for record in records:
-        tests.setdefault(record["requirement"], []).append(Outcome(record["outcome"]))
-    counts = Counter(aggregate(outcomes) for outcomes in tests.values())
-    if not counts:
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
         return "-"
-    passed, ran = counts[Outcome.PASS], sum(counts.values()) - counts[Outcome.UNSUPPORTED]
-    notes = [
-        (sum(counts[outcome] for outcome in FAILURES), "failed"),
-        (counts[Outcome.XFAIL], "waived"),
-        (sum(counts[outcome] for outcome in UNDECIDED), "open"),
-    ]
-    return "\n".join([f"{passed}/{ran}", *(f"{count} {word}" for count, word in notes if count)])
+    notes = [f"{count} {word}" for word in ("failed", "waived", "open") if (count := getattr(cell, word))]
+    return "\n".join([f"{cell.passed}/{cell.ran}", *notes])
 
 
 def failure(record: Mapping) -> list[str]:

@@ -145,7 +145,7 @@ def test_the_chip_excuses(suite, built):
     claims = {}
     for chip in ("Ascend910A", "Ascend910B3"):
         arguments = profile("-n", "1", "--run-dir", chip)
-        ran = suite(code(more=CARD), *arguments, files=files, env={"NPU_EMULATOR_CHIP": chip}, emulated=True)
+        ran = suite(code(more=CARD), *arguments, files=files, env={"NPU_EMULATOR_SOC": chip}, emulated=True)
         claims[chip] = ran.verdict.split(" on ")[0]
 
     assert claims == {"Ascend910A": "verdict: CONFORMANT to small", "Ascend910B3": "verdict: INCOMPLETE to small"}
