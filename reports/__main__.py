@@ -22,6 +22,7 @@ COMMANDS = {
     "markdown": ("reports.markdown", "a run as the summary of a CI job"),
     "csv": ("reports.table", "the support matrix of a run, library by feature"),
     "html": ("reports.run_page", "a run as one self-contained page"),
+    "compare": ("reports.comparison_page", "what changed from one run, or several, to others"),
 }
 UNUSABLE = 2  # exit code for an input or an output that cannot be used, as argparse has it for arguments
 

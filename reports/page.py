@@ -92,6 +92,13 @@ def mebibytes(size: float) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
+def why(reason: str, lines: int = 14) -> str:
+    """Why a test ended as it did, without what a page says elsewhere; cut after so many lines."""
+    elsewhere = ("requirement:", "reproduce:", "AssertionError: requirement:")
+    kept = [line.rstrip() for line in reason.strip().splitlines() if not line.lstrip().startswith(elsewhere)]
+    return "\n".join([*kept[:lines], *(["[...]"] if len(kept) > lines else [])])
+
+
 @functools.cache
 def _asset(name: str) -> str:
     return files("reports").joinpath(FOLDER, name).read_text(encoding="utf-8")
@@ -108,6 +115,6 @@ def _templates() -> jinja2.Environment:
     )
     environment.globals.update(t=word, badge=badge, tones=TONES)
     environment.filters.update(
-        data=data, link=link, percent=percent, milliseconds=milliseconds, mebibytes=mebibytes, svg=Markup
+        data=data, link=link, percent=percent, milliseconds=milliseconds, mebibytes=mebibytes, svg=Markup, why=why
     )
     return environment

@@ -24,7 +24,7 @@ from reports.files import write_whole
 from reports.matrix import Cell, support
 from reports.outcome import FAILURES, UNDECIDED, Outcome
 from reports.run import Run
-from reports.verdict import SEVERITY, judge
+from reports.verdict import SEVERITY
 
 PLOTS = 300  # curves that are drawn, unless told otherwise; each takes about 30 ms
 PART = 64  # tests in a packed part
@@ -38,7 +38,6 @@ LARGEST_VALUES = 20_000  # characters of a test's values that a page carries
 def html(run: Run, curves: int = PLOTS) -> bytes:
     """The page of a run. ``curves``: how many are drawn at most, of failed tests first, then closest to a limit."""
     records = sorted(run.all_tests(), key=lambda record: (SEVERITY.index(Outcome(record["outcome"])), record["nodeid"]))
-    verdict = judge(records)
     closest = [(record, found) for record in records if (found := measurements.least_headroom(record))]
     drawn = _drawn(records, curves)
     outcomes = Counter(record["outcome"] for record in records)
@@ -48,13 +47,12 @@ def html(run: Run, curves: int = PLOTS) -> bytes:
         "run.html.j2",
         ("run.js",),
         emulated=run.emulated,
-        verdict=verdict,
+        verdict=run.verdict,
         header=header,
         begun=str(header.get("time", ""))[:16].replace("T", " "),
         cards=sum(len(journal.header["cards"]) for journal in run.journals[:1]),
         chip=run.chip,
         cann=(header.get("cann") or {}).get("version"),
-        profiles=sorted({str(plan["profile"]) for one in run.journals if (plan := one.plan or {}).get("profile")}),
         overflow=next((stack["overflow_mode"] for stack in run.stacks if stack.get("overflow_mode")), None),
         duration=_duration(run),
         killed=not run.complete,
@@ -92,19 +90,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def _problems(key: str, tone: str, records: list[Mapping]) -> tuple[str, str, list[dict], int]:
-    shown = [{**record, "why": why(record)} for record in records[:LISTED]]
+    shown = [{**record, "why": page.why(record["reason"])} for record in records[:LISTED]]
     return key, tone, shown, max(0, len(records) - LISTED)
-
-
-def why(record: Mapping) -> str:
-    """Why a test ended as it did, without what a page says elsewhere."""
-    lines = [line.rstrip() for line in record["reason"].strip().splitlines()]
-    kept = [
-        line
-        for line in lines
-        if not line.lstrip().startswith(("requirement:", "reproduce:", "AssertionError: requirement:"))
-    ]
-    return "\n".join([*kept[:14], *(["[...]"] if len(kept) > 14 else [])])
 
 
 def waiver_of(record: Mapping) -> dict[str, Any] | None:
