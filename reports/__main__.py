@@ -21,6 +21,9 @@ COMMANDS = {
     "ctrf": ("reports.ctrf", "a run in the Common Test Report Format (JSON)"),
     "markdown": ("reports.markdown", "a run as the summary of a CI job"),
     "csv": ("reports.table", "the support matrix of a run, library by feature"),
+    "catalogue": ("reports.catalogue", "every requirement of the suite, its source, and what proves it"),
+    "merge": ("reports.merge", "bring the journals of shards into one run"),
+    "bundle": ("reports.bundle", "the hand-over archive of a run"),
     "html": ("reports.run_page", "a run as one self-contained page"),
     "compare": ("reports.comparison_page", "what changed from one run, or several, to others"),
 }

@@ -117,11 +117,11 @@ def header_id(found: Journal) -> str:
     return str(found.header.get("sha256"))
 
 
-def add_run_argument(parser: argparse.ArgumentParser) -> None:
+def add_run_argument(
+    parser: argparse.ArgumentParser, help: str = "directory of a run, a journal, or several of both (shards)"
+) -> None:
     """The argument RUN, which every report has; ``load(options.run)`` takes it."""
-    parser.add_argument(
-        "run", metavar="RUN", type=Path, nargs="+", help="directory of a run, a journal, or several of both (shards)"
-    )
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help=help)
 
 
 def add_output_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reports.errors import ReportError
 
+ROOT = Path(__file__).resolve().parents[1]  # of the suite that this module is part of
 NO_FEATURE = {"parametrize", "requirement"}
 
 

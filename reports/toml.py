@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ class Table:
         return f"{self.file}, line {self.line}"
 
 
-def tables(path: Path, name: str) -> list[Table]:
-    """All ``[[name]]`` tables of a file that has nothing else.
+def tables(path: Path, name: str, beside: Collection[str] = ()) -> list[Table]:
+    """All ``[[name]]`` tables of a file that has nothing else but the keys ``beside``.
 
     Raises:
         ReportError: it cannot be read, is no TOML, or has anything beside these tables.
@@ -47,7 +48,7 @@ def tables(path: Path, name: str) -> list[Table]:
         raise ReportError(f"{path}: not TOML: byte {error.start} is no UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ReportError(f"{path}: not TOML: {error or 'nested too deeply'}") from None
-    others = sorted(set(content) - {name})
+    others = sorted(set(content) - {name, *beside})
     found = content.get(name, [])
     if others or not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
         what = f"found {', '.join(others)}" if others else f"{name} is something else"

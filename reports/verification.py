@@ -7,11 +7,16 @@ itself: header and footer, each test once, nothing missing, one box and one envi
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from reports import archive
 from reports import run as runs
 from reports.conditions import facts_of
+from reports.errors import ReportError
 from reports.journal import Journal
 from reports.outcome import Outcome
 from reports.run import Run
@@ -33,12 +38,24 @@ def problems(found: Run) -> list[str]:
     return [
         *_interruptions(found),
         *(f"{one.path}: no test was selected" for one in found.journals if not one.selection),
-        *_duplicates(found),
-        *_inconsistencies(found),
+        *contradictions(found),
+        *_absent_shards(found),
         *(f"{test['nodeid']}: was to be executed, and has no record" for test in found.missing),
         *(f"profile {found.verdict.profile}: {line}" for line in found.verdict.absent),
-        *_differences(found),
     ]
+
+
+def contradictions(found: Run) -> list[str]:
+    """What keeps journals from being of one run at all, whatever else may still be missing of it."""
+    return [*_duplicates(found), *_inconsistencies(found), *_differences(found)]
+
+
+def _absent_shards(found: Run) -> Iterator[str]:
+    given = {str(one.header["shard"]) for one in found.journals if one.header.get("shard")}
+    for total in sorted({shard.partition("/")[2] for shard in given}):
+        for number in range(1, int(total) + 1) if total.isdigit() and len(total) < 5 else ():
+            if f"{number}/{total}" not in given:
+                yield f"shard {number}/{total} is missing: give the journals of all shards"
 
 
 def _interruptions(found: Run) -> Iterator[str]:
@@ -137,21 +154,35 @@ def _changes(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    runs.add_run_argument(parser)
+    runs.add_run_argument(parser, "directory of a run, a journal, several of both (shards), or one archive of a bundle")
+    parser.add_argument("--signers", metavar="FILE", type=Path, help="allowed_signers file for the archive's signature")
+    parser.add_argument("--identity", metavar="WHO", help="who must have signed the archive, as --signers names them")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints what is wrong, a line each, or that nothing is, with the verdict."""
-    found = runs.load(options.run)
+    if bool(options.signers) != bool(options.identity):
+        raise ReportError("--signers FILE and --identity WHO belong together")
+    if archive.is_archive(options.run[0]):
+        if len(options.run) > 1:
+            raise ReportError("an archive is verified by itself: give one")
+        with tempfile.TemporaryDirectory() as directory:
+            signed = archive.unpack(options.run[0], Path(directory), options.signers, options.identity)
+            print(f"archive: {signed}")  # noqa: T201
+            return _verify(runs.load(Path(directory) / "journals"))
+    if options.signers:
+        raise ReportError(f"{options.run[0]}: only an archive has a signature (python -m reports bundle --sign)")
+    return _verify(runs.load(options.run))
+
+
+def _verify(found: Run) -> int:
     wrong = problems(found)
     for line in wrong:
         print(f"not verified: {line}")  # noqa: T201
     if wrong:
         return NOT_VERIFIED
-    counts = dict.fromkeys(Outcome, 0)
-    for test in found.tests:
-        counts[Outcome(test["outcome"])] += 1
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    counts = Counter(Outcome(test["outcome"]) for test in found.tests)
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
     print(f"verified: {len(found.journals)} journal(s), {len(found.tests)} tests ({told})")  # noqa: T201
     print(verdict_line(found.verdict, {**found.header, "chip": found.chip}))  # noqa: T201
     return 0
