@@ -2,7 +2,18 @@
 lost.
 """
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
+
+from fixtures import processes
+from fixtures.leases import Leases
 
 CRASHES = {
     "segmentation fault": ("import ctypes; ctypes.string_at(0)", "Fatal Python error: Segmentation fault"),
@@ -115,3 +126,80 @@ def test_a_poisoned_process_ends_a_run_without_workers(suite):
     assert ran.outcomes == {"test_before": "PASS", "test_dies": "FAIL", "test_after": "NOT_RUN", "test_last": "NOT_RUN"}
     assert "left this process unable to compute on its card" in ran.tests["test_last"]["reason"]
     assert ran.returncode != 0
+
+
+def test_a_hang_that_the_watchdog_inside_does_not_end(suite):
+    """A worker that outlives its limit, because its own watchdog is gone, is killed from outside, with its stacks."""
+    code = "import faulthandler, time; faulthandler.cancel_dump_traceback_later(); time.sleep(600)"
+    shorter = "import fixtures.watch\nfixtures.watch.GRACE = 1.0\n"
+    options = ("-p", "shorter", "-n", "1", "-o", "faulthandler_timeout=3")
+    ran = suite(AROUND.format(code=code), *options, modules={"shorter": shorter})
+
+    assert ran.outcomes == {"test_before": "PASS", "test_dies": "TIMEOUT", "test_after": "PASS", "test_last": "PASS"}
+    assert ran.tests["test_dies"]["reason"].startswith("killed from outside after 3 s")
+    assert "in test_dies" in ran.tests["test_dies"]["log"]
+
+
+def test_a_hang_at_import(suite):
+    """Workers that hang while they import the tests are killed; the run ends and says so, and nothing passed."""
+    code = "import ctypes, os\nif 'PYTEST_XDIST_WORKER' in os.environ: ctypes.PyDLL(None).sleep(600)\n"
+    shorter = "import fixtures.watch\nfixtures.watch.START, fixtures.watch.GRACE = 2.0, 1.0\n"
+    ran = suite(code + AROUND.format(code="pass"), "-p", "shorter", "-n", "1", modules={"shorter": shorter})
+
+    assert "2 workers did not come to their first test within 2 s" in ran.stdout
+    assert ran.returncode == pytest.ExitCode.INTERRUPTED
+    assert ran.verdict.startswith("verdict: INCOMPLETE")
+
+
+# A test whose command starts a process that leaves its group and its parents, as launchers do.
+DETACHED = """
+import os, pathlib, signal, subprocess, sys
+
+@pytest.mark.host
+@requirement("demo/detached")
+def test_detached(command, leases, evidence):
+    '''A command is started.'''
+    child = "import pathlib, time; pathlib.Path(r'{here}', 'began').write_text(''); time.sleep(600)"
+    with leases.card(0), leases.port() as port:
+        pathlib.Path(r'{here}', 'port').write_text(str(port))
+        command([sys.executable, "-c", f"import subprocess, sys, time; "
+            f"subprocess.Popen([sys.executable, '-c', {{child!r}}], start_new_session=True); time.sleep(600)"])
+
+@pytest.mark.host
+@requirement("demo/after")
+def test_after(leases, evidence):
+    '''The card and the port are free.'''
+    with leases.card(0):
+        evidence.check_equal("sum", 4, 4)
+"""
+
+
+@pytest.mark.parametrize("victim", ["worker", "controller"])
+def test_what_a_killed_process_leaves_behind(suite, pytester, monkeypatch, tmp_path, a_loadable_cann, victim):
+    """SIGKILL of a worker, or of the controller, leaves no process of its commands, no lease and no port."""
+    monkeypatch.setenv("MADE_UP_RUN", str(tmp_path))
+    leases = tmp_path / "leases"
+    env = {"NPU_EMULATOR_CARDS": "1", "NPU_CONFORMANCE_LEASES": str(leases), **a_loadable_cann}
+    suite(DETACHED.format(here=tmp_path), "--collect-only", "-q", env=env)
+    command = [sys.executable, "-m", "pytest", "--run-dir", "run", "-n", "1"]
+    controller = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, text=True)
+    state = pytester.path / "run/workers/gw0.state"
+    wait_for(lambda: (tmp_path / "began").exists())
+    worker = json.loads(state.read_text())["pid"]
+    os.kill(worker if victim == "worker" else controller.pid, signal.SIGKILL)
+    out, _ = controller.communicate(timeout=60)
+
+    wait_for(lambda: processes.marked("MADE_UP_RUN", str(tmp_path)) == [])
+    free = Leases(leases, (0,))
+    with free.card(0), socket.socket() as probe:
+        probe.bind(("", int((tmp_path / "port").read_text())))
+    if victim == "worker":
+        assert "verdict: NOT CONFORMANT on 1 EMULATED card: 1 passed, 1 CRASH" in out
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    """Waits until something is so; fails where it does not become so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)

@@ -1,0 +1,130 @@
+"""Cards that fail, on emulated ones with the real torch_npu: the rest of the run goes on, nothing passes on nothing."""
+
+ADDING = """
+@requirement("demo/{name}")
+def test_{name}(npu, evidence):
+    '''A card adds.'''
+    import time
+    import torch
+    time.sleep({seconds})
+    evidence.check_equal("sum", (torch.ones(8, device=npu) + 1).cpu(), torch.full((8,), 2.0))
+"""
+FOUR = "".join(ADDING.format(name=f"adds{number}", seconds=0.3) for number in range(4))
+ON_CARD_0 = {"NPU_EMULATOR_CARDS": "2"}
+
+
+def test_a_lost_card(suite):
+    """A card that computes nothing right is retired after one test; all others run on the other card and pass."""
+    ran = suite(FOUR, "-n", "2", env={**ON_CARD_0, "NPU_EMULATOR_FAULTS": "aclnnMm:zero@card=0"}, emulated=True)
+
+    outcomes = list(ran.outcomes.values())
+    assert sorted(outcomes) == ["DEVICE_LOST", "PASS", "PASS", "PASS"], ran.stdout
+    lost = next(record for record in ran.tests.values() if record["outcome"] == "DEVICE_LOST")
+    assert "card 0 does not compute: the known-answer probe gave" in lost["reason"]
+    assert {record["card"] for record in ran.tests.values() if record["outcome"] == "PASS"} == {"1"}
+    assert "card 0 is lost" in ran.stdout
+
+
+def test_a_card_that_hangs_when_it_is_initialised(suite):
+    """A card that does not come up within its deadline is DEVICE_LOST and retired; the rest goes on elsewhere."""
+    shorter = "import fixtures.watch\nfixtures.watch.CANARY = 20.0\n"
+    env = {**ON_CARD_0, "NPU_EMULATOR_FAULTS": "aclrtSetDevice:hang@card=0"}
+    ran = suite(FOUR, "-p", "shorter", "-n", "2", env=env, modules={"shorter": shorter}, emulated=True)
+
+    assert sorted(ran.outcomes.values()) == ["DEVICE_LOST", "PASS", "PASS", "PASS"], ran.stdout
+    lost = next(record for record in ran.tests.values() if record["outcome"] == "DEVICE_LOST")
+    assert lost["reason"] == "the card did not answer a fresh process within 20 s, or killed it"
+    assert "set_device" in lost["log"]
+
+
+def test_no_card_is_left(suite):
+    """Where every card is lost, what is left is NOT_RUN with the reason, and the run ends."""
+    env = {"NPU_EMULATOR_CARDS": "1", "NPU_EMULATOR_FAULTS": "aclnnMm:zero"}
+    ran = suite(FOUR, "-n", "1", env=env, emulated=True)
+
+    assert sorted(ran.outcomes.values()) == ["DEVICE_LOST", "NOT_RUN", "NOT_RUN", "NOT_RUN"]
+    reasons = {record["reason"] for record in ran.tests.values() if record["outcome"] == "NOT_RUN"}
+    assert reasons == {"no card is left that computes (lost: 0)"}
+
+
+def test_a_pass_on_a_dead_process(suite):
+    """A test that passes although its operator failed asynchronously did not: the known answer after it is wrong."""
+    code = """
+    @requirement("demo/deceived")
+    def test_deceived(npu, evidence):
+        '''A card has an error function.'''
+        import torch
+        torch.erf(torch.ones(8, device=npu))
+        evidence.check_equal("shape", 8, 8)
+    """
+    env = {"NPU_EMULATOR_FAULTS": "aclnnErf:fail=507015"}
+    ran = suite(code + ADDING.format(name="after", seconds=0), "-n", "1", env=env, emulated=True)
+
+    assert ran.outcomes == {"test_deceived": "DEVICE_LOST", "test_after": "PASS"}
+    assert ran.tests["test_deceived"]["reason"].startswith("it ended as PASS, but then the known-answer probe")
+    assert ran.tests["test_deceived"]["suspect"] is True
+    assert ran.returncode == 1
+
+
+GREEDY = """
+@requirement("demo/greedy")
+def test_greedy(npu, evidence):
+    '''A card has endless memory.'''
+    import torch
+    held = []
+    while True:
+        held.append(torch.empty(16 << 20, dtype=torch.uint8, device=npu))
+
+@requirement("demo/modest")
+def test_modest(npu, evidence):
+    '''A card has some memory.'''
+    import torch
+    evidence.check_equal("sum", torch.ones(128 << 18, device=npu).sum().item(), float(128 << 18))
+"""
+
+
+def test_out_of_memory_in_one_test(suite):
+    """A test that takes all memory fails alone: what it held is given back before the next one."""
+    ran = suite(GREEDY, "-n", "1", env={"NPU_EMULATOR_MEMORY": "256MiB"}, emulated=True)
+
+    assert ran.outcomes == {"test_greedy": "FAIL", "test_modest": "PASS"}
+    assert "OutOfMemoryError" in ran.tests["test_greedy"]["reason"]
+    assert ran.tests["test_greedy"]["worker"] == ran.tests["test_modest"]["worker"]
+
+
+def test_a_hang_in_a_collective(suite):
+    """A rank that never comes out of a collective is a TIMEOUT within the deadline, with the stacks of all ranks."""
+    code = """
+    @pytest.mark.multi_npu
+    @requirement("demo/hangs")
+    def test_hangs(ranks, evidence):
+        '''All ranks reduce.'''
+        from all_reduce import AllReduce
+        evidence.check_equal("ranks", len(ranks(AllReduce(), 2, deadline=60)), 2)
+    """
+    workload = """
+from dataclasses import dataclass
+from fixtures.measured import Measured
+
+@dataclass(frozen=True)
+class AllReduce:
+    pass
+
+def run(spec, device, dtype=None):
+    import os
+    import torch
+    import torch_npu
+    import torch.distributed as dist
+    torch.npu.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("hccl")
+    total = torch.ones(4, device="npu")
+    dist.all_reduce(total)
+    return Measured(losses=(total.sum().item(),))
+"""
+    env = {"NPU_EMULATOR_CARDS": "2", "NPU_EMULATOR_FAULTS": "HcclAllReduce:hang@rank=1"}
+    ran = suite(code, "-n", "1", env=env, modules={"all_reduce": workload}, emulated=True)
+
+    record = ran.tests["test_hangs"]
+    assert record["outcome"] == "TIMEOUT", ran.stdout
+    assert "rank 1  " in record["reason"]
+    assert record["reason"].count('all_reduce.py", line') >= 2
