@@ -15,7 +15,13 @@ ON_CARD_0 = {"NPU_EMULATOR_CARDS": "2"}
 
 def test_a_lost_card(suite):
     """A card that computes nothing right is retired after one test; all others run on the other card and pass."""
-    ran = suite(FOUR, "-n", "2", env={**ON_CARD_0, "NPU_EMULATOR_FAULTS": "aclnnMm:zero@card=0"}, emulated=True)
+    ran = suite(
+        FOUR,
+        "-n",
+        "2",
+        env={**ON_CARD_0, "NPU_EMULATOR_FAULTS": "aclnnMm:zero@card=0;aclnnMatmul:zero@card=0"},
+        emulated=True,
+    )
 
     outcomes = list(ran.outcomes.values())
     assert sorted(outcomes) == ["DEVICE_LOST", "PASS", "PASS", "PASS"], ran.stdout
@@ -39,7 +45,7 @@ def test_a_card_that_hangs_when_it_is_initialised(suite):
 
 def test_no_card_is_left(suite):
     """Where every card is lost, what is left is NOT_RUN with the reason, and the run ends."""
-    env = {"NPU_EMULATOR_CARDS": "1", "NPU_EMULATOR_FAULTS": "aclnnMm:zero"}
+    env = {"NPU_EMULATOR_CARDS": "1", "NPU_EMULATOR_FAULTS": "aclnnMm:zero;aclnnMatmul:zero"}
     ran = suite(FOUR, "-n", "1", env=env, emulated=True)
 
     assert sorted(ran.outcomes.values()) == ["DEVICE_LOST", "NOT_RUN", "NOT_RUN", "NOT_RUN"]
@@ -47,18 +53,20 @@ def test_no_card_is_left(suite):
     assert reasons == {"no card is left that computes (lost: 0)"}
 
 
+DECEIVED = """
+@requirement("demo/deceived")
+def test_deceived(npu, evidence):
+    '''A card has an error function.'''
+    import torch
+    torch.erf(torch.ones(8, device=npu))
+    evidence.check_equal("shape", 8, 8)
+"""
+
+
 def test_a_pass_on_a_dead_process(suite):
     """A test that passes although its operator failed asynchronously did not: the known answer after it is wrong."""
-    code = """
-    @requirement("demo/deceived")
-    def test_deceived(npu, evidence):
-        '''A card has an error function.'''
-        import torch
-        torch.erf(torch.ones(8, device=npu))
-        evidence.check_equal("shape", 8, 8)
-    """
     env = {"NPU_EMULATOR_FAULTS": "aclnnErf:fail=507015"}
-    ran = suite(code + ADDING.format(name="after", seconds=0), "-n", "1", env=env, emulated=True)
+    ran = suite(DECEIVED + ADDING.format(name="after", seconds=0), "-n", "1", env=env, emulated=True)
 
     assert ran.outcomes == {"test_deceived": "DEVICE_LOST", "test_after": "PASS"}
     assert ran.tests["test_deceived"]["reason"].startswith("it ended as PASS, but then the known-answer probe")
