@@ -10,6 +10,7 @@ pytest_plugins = [
     "fixtures.devices",
     "fixtures.evidence",
     "fixtures.vacuity",
+    "fixtures.localisation.plugin",
     "fixtures.training",
     "fixtures.reference",
     "fixtures.command",

@@ -88,6 +88,8 @@ def _findings(records: Sequence[Mapping]) -> list[str]:
     found: dict[tuple, list[str]] = {}
     for record in records:
         for finding in record.get("findings", ()):
+            if finding["kind"] == "localised":  # stands in the failure's message
+                continue
             facts = ", ".join(f"{value}" for name, value in finding.items() if name != "kind")
             found.setdefault((finding["kind"], facts), []).append(record["requirement"])
     return [f"{kind}: {facts} [{', '.join(dict.fromkeys(ids))}]" for (kind, facts), ids in sorted(found.items())]
