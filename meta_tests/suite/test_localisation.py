@@ -1,0 +1,188 @@
+"""A failed comparison names the operator, or the collective and the rank, that is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cpu_torch import torch
+
+from fixtures.localisation.collectives import Collective, first_wrong  # isort: skip  (imports torch)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def step(faults: str, dropout: float = 0.0, precision: str = "no") -> dict:
+    """What localised_step.py says on a card with these faults."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "emulator",
+            sys.executable,
+            "-m",
+            "meta_tests.suite.localised_step",
+            str(dropout),
+            precision,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "NPU_EMULATOR_FAULTS": faults},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("dropout", "precision"), [(0.0, "no"), (0.1, "fp16")])
+def test_no_operator_of_an_honest_card_deviates(dropout, precision):
+    """On an honest card nothing deviates, and all operators but attention with dropout can be compared."""
+    said = step("", dropout, precision)
+
+    assert said["deviations"] == []
+    assert said["replayed"] > 200
+    assert [name for name in said["unknown"] if "fusion_attention" not in name or not dropout] == []
+
+
+@pytest.mark.parametrize(
+    ("faults", "operator", "module", "phase"),
+    [
+        (
+            "aclnnLayerNormBackward:scale=1.05,output=1",
+            "aten.native_layer_norm_backward",
+            "layer.1.output.LayerNorm",
+            "backward",
+        ),
+        ("aclnnFlashAttentionScoreGrad:scale=1.02,output=1", "npu.npu_fusion_attention_grad_v3", "", "backward"),
+        ("aclnnForeachSqrt:scale=1.01", "aten._foreach_sqrt", "", "forward"),
+        ("aclnnAddmm:tail=4", "aten.addmm", "attention.self", "forward"),
+    ],
+)
+def test_the_faulty_operator_is_named(faults, operator, module, phase):
+    """The first operator that deviates is the faulty one, with the name that CANN knows, and reproduced alone."""
+    said = step(faults)
+
+    first = said["deviations"][0]
+    assert first["operator"].startswith(f"{operator}.")
+    assert module in first["module"]
+    assert first["phase"] == phase
+    assert first["error"] > first["limit"]
+    assert faults.split(":")[0] in said["calls"], said["said"]
+    assert said["reproduces"] is True
+    assert operator.split(".")[1] in said["snippet"]
+
+
+def test_the_failure_says_which_operator(tmp_path):
+    """A failing test's message and evidence name the operator, and the snippet is in the journal."""
+    test = "tests/transformers/test_models.py::test_step_matches_the_cpu[llama]"
+    done = subprocess.run(
+        [sys.executable, "-m", "emulator", "pytest", "-n", "0", "--run-dir", tmp_path / "run", test],
+        cwd=ROOT,
+        env={**os.environ, "NPU_EMULATOR_FAULTS": "aclnnSilu:scale=1.02"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert "operator:    aten.silu.default (aclnnSilu)" in done.stdout, done.stdout[-3000:]
+    records = [json.loads(line) for line in (tmp_path / "run/journal.jsonl").read_text().splitlines()]
+    (record,) = [record for record in records if record["type"] == "test"]
+    (finding,) = [finding for finding in record["findings"] if finding["kind"] == "localised"]
+    assert finding["calls"] == ["aclnnSilu"]
+    assert "act_fn" in finding["module"]
+    assert finding["reproduces"] is True
+
+
+def calls(name: str, given: list, got: list, reduction: str = "", root: int = -1, **more) -> list[list[Collective]]:
+    """One collective of as many ranks as there are tensors."""
+    ranks = tuple(range(len(given)))
+    return [[Collective(name, ranks, reduction, root, a, b, **more)] for a, b in zip(given, got, strict=True)]
+
+
+A, B, C = (torch.tensor([value, 2 * value]) for value in (1.0, 10.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("together", "cause"),
+    [
+        (calls("allreduce_", [A, B, C], [A + B + C] * 3, "SUM"), None),
+        (calls("allreduce_", [A, B, C], [(A + B + C) / 3] * 3, "AVG"), None),
+        (calls("allreduce_", [A, B, C], [A + C] * 3, "SUM"), "the contribution of rank 1 is missing"),
+        (calls("allreduce_", [A, B, C], [A + B + C, A + B, A + B + C], "SUM"), "the contribution of rank 2 is missing"),
+        (calls("allreduce_", [A, B, -C], [B] * 3, "SUM"), "reduced by MAX instead of SUM"),
+        (calls("allreduce_", [A, B, C], [A] * 3, "SUM"), "reduced by MIN instead of SUM"),
+        (calls("allreduce_", [A, B, C], [B + 7] * 3, "SUM"), "not what the ranks handed in give"),
+        (calls("reduce_", [A, B, C], [A, A + B + C, C], "SUM", 1), None),
+        (calls("broadcast_", [A, B, C], [B, B, C], root=1), "has what rank 2 handed in"),
+        (calls("_allgather_base_", [A, B], [torch.cat([A, B])] * 2), None),
+        (calls("_allgather_base_", [A, B], [torch.cat([A, A])] * 2), "the part of rank 1 is not what it handed in"),
+        (calls("_reduce_scatter_base_", [A, B], [(A + B)[:1], (A + B)[1:]], "SUM"), None),
+        (calls("_reduce_scatter_base_", [A, B], [A[:1], (A + B)[1:]], "SUM"), "the contribution of rank 1 is missing"),
+        (calls("alltoall_base_", [A, B], [torch.tensor([1.0, 10.0]), torch.tensor([2.0, 20.0])]), None),
+        (
+            calls("alltoall_base_", [A, B], [torch.tensor([10.0, 1.0]), torch.tensor([2.0, 20.0])]),
+            "the part of rank 0, 1 is not what it handed in",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_collective(together, cause):
+    """The first wrong result is found, with the simple lie that explains it; a right one is not blamed."""
+    found = first_wrong(together)
+
+    assert (found and found["cause"]) == cause
+
+
+def test_a_sum_may_be_rounded():
+    """Sums in half precision that differ by rounding are right."""
+    parts = [torch.full((3,), value, dtype=torch.float16) for value in (1000.0, 0.3, 0.4)]
+    in_another_order = (parts[1] + parts[2]) + parts[0]
+
+    assert first_wrong(calls("allreduce_", parts, [in_another_order] * 3, "SUM")) is None
+
+
+DATA_PARALLEL = """
+import os
+from dataclasses import dataclass
+from fixtures.measured import Measured
+
+@dataclass(frozen=True)
+class Linear:
+    size: int = 4
+
+def run(spec, device, dtype=None):
+    import torch
+    rank = int(os.environ["RANK"])
+    torch.npu.set_device(rank)
+    torch.distributed.init_process_group("hccl")
+    torch.manual_seed(0)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(spec.size, 1).npu())
+    model(torch.full((2, spec.size), rank + 1.0, device="npu")).sum().backward()
+    return Measured(losses=(), details={"gradient": model.module.weight.grad.cpu()})
+"""
+
+
+def test_the_rank_whose_contribution_is_missing(suite, built):
+    """A failed comparison of several ranks names the collective and the rank that it left out."""
+    test = """
+    from data_parallel import Linear
+
+    @requirement("demo/ranks")
+    def test_gradient(ranks, evidence):
+        '''Gradients are averaged.'''
+        import torch
+        for measured in ranks(Linear(), 2):
+            evidence.check_equal("gradient", measured.details["gradient"], torch.full((1, 4), 3.0))
+    """
+    faults = {"NPU_EMULATOR_FAULTS": "HcclAllReduce:drop-rank=1"}
+
+    ran = suite(test, "-n", "0", modules={"data_parallel": DATA_PARALLEL}, env=faults, emulated=True)
+
+    record = ran.tests["test_gradient"]
+    assert record["outcome"] == "FAIL", ran.stdout
+    assert "collective:  allreduce (SUM)" in record["reason"]
+    assert "the contribution of rank 1 is missing" in record["reason"]
