@@ -19,5 +19,6 @@ pytest_plugins = [
     "fixtures.ranks",
     "fixtures.recording",
     "fixtures.guard",
+    "fixtures.repetition",
     "fixtures.journaling",
 ]

@@ -1,7 +1,8 @@
 """The append-only journal of a run: one JSON object a line, written the moment it is known.
 
 Records, by "type": one "header" first; then "selection" (the tests that this run is to execute), "stack" (what a worker
-found once torch was imported), "test" (one for each test that ended); one "footer" last, missing if the run was killed.
+found once torch was imported), "test" (one for each test that ended), "repeat" (one for each time that a test was
+executed again); one "footer" last, missing if the run was killed.
 
 Each line ends with "sha256": the SHA-256 of the "sha256" of the line before it ("" for the header) followed by the
 line's own text up to there. So a line that was altered, removed, repeated, moved or brought from another journal is
@@ -32,7 +33,7 @@ from reports.outcome import Outcome
 
 SCHEMA = 2
 FILE_NAME = "journal.jsonl"
-TYPES = ("header", "selection", "stack", "test", "footer")
+TYPES = ("header", "selection", "stack", "test", "repeat", "footer")
 LONGEST_LINE = 32 * 1024 * 1024  # bytes; the log of a test is cut to 20,000 characters, curves are a few kilobytes
 _SEAL = re.compile(r',"sha256":"([0-9a-f]{64})"}')
 _SEAL_LENGTH = len(',"sha256":"') + 64 + len('"}')
@@ -46,6 +47,7 @@ REQUIRED: Mapping[str, Mapping[str, type]] = {
     "header": {"cards": list, "emulated": bool, "versions": dict},
     "selection": {"tests": list},
     "stack": {},
+    "repeat": {"nodeid": str, "outcome": str, "number": int},
     "test": {**_TEST, "outcome": str, "reason": str},
     "footer": {"verdict": str, "tests": int},
 }
@@ -110,6 +112,7 @@ class Journal:
         footer: the last record; None where the run was killed.
         plan: what the "selection" record has beside the tests (profile, waivers); {} without one.
         torn: the last line was cut off, or whatever stands there is no complete line.
+        repeats: how tests ended when they were executed again (--repeat); never part of the verdict.
     """
 
     path: Path
@@ -121,6 +124,7 @@ class Journal:
     lines: tuple[int, ...] = ()
     plan: Mapping[str, Any] | None = None
     torn: bool = False
+    repeats: tuple[Mapping[str, Any], ...] = ()
 
 
 def read(path: Path) -> Journal:
@@ -158,6 +162,7 @@ def read(path: Path) -> Journal:
         lines=tuple(number for number, record in enumerate(records, 1) if record["type"] == "test"),
         plan={name: value for record in chosen["selection"] for name, value in record.items() if name != "tests"},
         torn=torn,
+        repeats=chosen["repeat"],
     )
 
 
