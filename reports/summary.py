@@ -14,6 +14,8 @@ from reports.matrix import Cell, support
 from reports.outcome import FAILURES, UNDECIDED, Outcome
 from reports.verdict import Verdict
 
+LISTED = 30  # required requirements without an answer that the terminal lists
+
 
 def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> list[str]:
     """The summary, one text line each."""
@@ -21,7 +23,7 @@ def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> lis
         *matrix(records, width),
         *_section("failures", [text for record in records if _is(record, FAILURES) for text in failure(record)]),
         *_section("not decided", _undecided(records)),
-        *_section("required and left open", [*verdict.absent, *verdict.unanswered]),
+        *_section("required and left open", _shortened([*verdict.unanswered, *verdict.absent])),
         *_section("waived", _waived(records)),
         *_section("waivers out of order", verdict.problems),
         *_section("findings", _findings(records)),
@@ -93,6 +95,11 @@ def _findings(records: Sequence[Mapping]) -> list[str]:
             facts = ", ".join(f"{value}" for name, value in finding.items() if name != "kind")
             found.setdefault((finding["kind"], facts), []).append(record["requirement"])
     return [f"{kind}: {facts} [{', '.join(dict.fromkeys(ids))}]" for (kind, facts), ids in sorted(found.items())]
+
+
+def _shortened(entries: Sequence[str]) -> list[str]:
+    more = [f"and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
+    return [*entries[:LISTED], *more]
 
 
 def _section(title: str, content: list[str]) -> list[str]:

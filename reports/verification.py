@@ -107,8 +107,12 @@ def _faults_of_footer(one: Journal) -> Iterator[str]:
 def _differences(found: Run) -> Iterator[str]:
     first = found.journals[0]
     for one in found.journals[1:]:
-        if not _is_one_box(first.header.get("machine", {}), one.header.get("machine", {})):
-            yield f"{one.path}, line 1: written on another machine than {first.path}. Report each machine by itself"
+        sharded = first.header.get("shard") and one.header.get("shard")  # machines of one kind may share a run
+        if not sharded and not _is_one_box(first.header.get("machine", {}), one.header.get("machine", {})):
+            yield (
+                f"{one.path}, line 1: written on another machine than {first.path}. Report each machine by itself, or "
+                "spread one run over machines of one kind by pytest --shard I/N"
+            )
         asked, answered = (((journal.plan or {}).get("profile") or {}).get("name") for journal in (first, one))
         if asked != answered:
             yield f"{one.path}: made for another profile than {first.path}: {answered}, not {asked}"
@@ -183,6 +187,8 @@ def _verify(found: Run) -> int:
         return NOT_VERIFIED
     counts = Counter(Outcome(test["outcome"]) for test in found.tests)
     told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
-    print(f"verified: {len(found.journals)} journal(s), {len(found.tests)} tests ({told})")  # noqa: T201
+    machines = sorted({str((one.header.get("machine") or {}).get("name") or "unnamed") for one in found.journals})
+    where = f" on {len(machines)} machines ({', '.join(machines)})" if len(machines) > 1 else ""
+    print(f"verified: {len(found.journals)} journal(s), {len(found.tests)} tests ({told}){where}")  # noqa: T201
     print(verdict_line(found.verdict, {**found.header, "chip": found.chip}))  # noqa: T201
     return 0

@@ -137,6 +137,18 @@ def test_a_container_and_a_reboot_are_no_other_box(tmp_path):
     assert problems(load([tmp_path / "1", tmp_path / "2", tmp_path / "3"])) == []
 
 
+def test_shards_of_several_machines(tmp_path, capsys):
+    """Shards of one run may come from machines of one kind, which are named; with another environment they may not."""
+    machines = [{"name": name, "boot": name, "id": name} for name in ("a", "b")]
+    made(tmp_path / "1", A, header={"shard": "1/2", "machine": machines[0]})
+    made(tmp_path / "2", B, header={"shard": "2/2", "machine": machines[1]})
+    made(tmp_path / "3", B, header={"shard": "2/2", "machine": machines[1], "driver": "25.2"})
+
+    assert main(["verify", str(tmp_path / "1"), str(tmp_path / "2")]) == 0
+    assert "2 tests (1 PASS, 1 XFAIL) on 2 machines (a, b)" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "1"), str(tmp_path / "3")]) == 1
+
+
 def test_the_same_shard_twice(tmp_path):
     """A journal that was given twice is not verified."""
     file = made(tmp_path / "1", A)
