@@ -26,6 +26,7 @@ COMMANDS = {
     "bundle": ("reports.bundle", "the hand-over archive of a run"),
     "html": ("reports.run_page", "a run as one self-contained page"),
     "compare": ("reports.comparison_page", "what changed from one run, or several, to others"),
+    "history": ("reports.history_page", "the trend over many runs"),
 }
 UNUSABLE = 2  # exit code for an input or an output that cannot be used, as argparse has it for arguments
 

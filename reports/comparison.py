@@ -1,6 +1,7 @@
 """Two sets of runs compared, for example of two releases of CANN: a pure function of journals.
 
-Each side is one run, or several of one environment (repeats), which tell what is flaky and how much time scatters.
+Each side is one run, or several of one environment (repeats), which tell what is flaky and how much time scatters. What
+a run repeated itself (``pytest --repeat N``) tells what is flaky, too.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Change:
         kind: one of KINDS. "lost": it passed, and is undecided or unsupported now. "exposed": it fails, and whether it
             did before is not known.
         nodeid, requirement, sentence, reproduce: of the test.
-        before, after: its outcomes, one for each run of the side; () where the side does not have it.
+        before, after: its outcomes, one for each run of the side and each repetition in it (pytest --repeat); () where
+            the side does not have it.
         reason: of the newest outcome that is no pass, else of the oldest.
     """
 
@@ -139,7 +141,8 @@ def compare(before: Sequence[Run], after: Sequence[Run], subset: bool = False) -
         subset: it is meant that ``after`` leaves tests out.
     """
     old, new = (_by_test(side) for side in (before, after))
-    found = [_change(nodeid, old.get(nodeid, []), new.get(nodeid, [])) for nodeid in {**old, **new}]
+    again = [_repeated(side) for side in (before, after)]
+    found = [_change(nodeid, old.get(nodeid, []), new.get(nodeid, []), again) for nodeid in {**old, **new}]
     common = [nodeid for nodeid in old if nodeid in new]
     drifts = [drift for nodeid in common for drift in _drifts(old[nodeid], new[nodeid])]
     moved = [drift for drift in drifts if _moved(drift.before, drift.after)]
@@ -183,8 +186,22 @@ def _by_test(side: Sequence[Run]) -> dict[str, list[Mapping]]:
     return found
 
 
-def _change(nodeid: str, old: Sequence[Mapping], new: Sequence[Mapping]) -> Change | None:
-    before, after = (tuple(Outcome(record["outcome"]) for record in side) for side in (old, new))
+def _repeated(side: Sequence[Run]) -> dict[str, list[Outcome]]:
+    """How tests ended when a run executed them again (pytest --repeat)."""
+    found: dict[str, list[Outcome]] = {}
+    for repeat in (repeat for run in side for one in run.journals for repeat in one.repeats):
+        if repeat["outcome"] in Outcome.__members__:
+            found.setdefault(repeat["nodeid"], []).append(Outcome(repeat["outcome"]))
+    return found
+
+
+def _change(
+    nodeid: str, old: Sequence[Mapping], new: Sequence[Mapping], again: Sequence[Mapping[str, list[Outcome]]]
+) -> Change | None:
+    before, after = (
+        (*(Outcome(record["outcome"]) for record in side), *(more.get(nodeid, ()) if side else ()))
+        for side, more in zip((old, new), again, strict=True)
+    )
     kind = kind_of(before, after)
     if kind is None:
         return None
@@ -198,7 +215,7 @@ def kind_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> str | None:
     """What happened to a test with those outcomes (one for each run); None if nothing did."""
     if not before or not after:
         return "added" if after else "removed"
-    old, new = ({_class(outcome) for outcome in side} for side in (before, after))
+    old, new = ({class_of(outcome) for outcome in side} for side in (before, after))
     if len(new) > 1 or len(old) > 1:
         return "became flaky" if old == {"good"} else "flaky"
     was, is_ = old.pop(), new.pop()
@@ -215,7 +232,8 @@ def kind_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> str | None:
     return "lost" if was == "good" else "changed"
 
 
-def _class(outcome: Outcome) -> str:
+def class_of(outcome: Outcome) -> str:
+    """ "good", "bad", "known" (waived), "open" (undecided) or "none" (unsupported)."""
     if outcome in FAILURES:
         return "bad"
     return {Outcome.PASS: "good", Outcome.XFAIL: "known", Outcome.UNSUPPORTED: "none"}.get(outcome, "open")

@@ -34,7 +34,7 @@ from reports.outcome import Outcome
 SCHEMA = 2
 FILE_NAME = "journal.jsonl"
 TYPES = ("header", "selection", "stack", "test", "repeat", "footer")
-LONGEST_LINE = 32 * 1024 * 1024  # bytes; the log of a test is cut to 20,000 characters, curves are a few kilobytes
+LONGEST_LINE = 64 * 1024 * 1024  # bytes; the plan of 100,000 tests has 40 MB, the record of one a few kilobytes
 _SEAL = re.compile(r',"sha256":"([0-9a-f]{64})"}')
 _SEAL_LENGTH = len(',"sha256":"') + 64 + len('"}')
 

@@ -6,7 +6,7 @@ import pytest
 from made_runs import ended, made, planned
 from test_run_page import CHECKS, HOSTILE, WAIVER, with_curve
 
-from reports import run_page
+from reports import comparison, comparison_page, history, history_page, run_page
 from reports.run import load
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
@@ -220,6 +220,47 @@ def test_without_javascript(opened, report):
 
     assert page.inner_text("h1") == "NOT CONFORMANT"
     assert page.get_by_text("expected: 4").first.is_visible()
+
+
+def test_a_comparison(opened, tmp_path):
+    """The page of a comparison says what happened in both languages and lays the curves over each other."""
+    sides = []
+    for number, outcome in enumerate(("PASS", "FAIL")):
+        made(tmp_path / str(number), {**with_curve(), "outcome": outcome, "reason": HOSTILE})
+        sides.append([load(tmp_path / str(number))])
+    file = tmp_path / "compare.html"
+    file.write_bytes(comparison_page.html(comparison.compare(*sides), *sides, ("base", HOSTILE)))
+
+    page = opened(file)
+    assert page.inner_text("h1") == "REGRESSION"
+    assert page.locator("svg.plot").bounding_box()["width"] > 300
+    page.click("#language")
+    assert page.inner_text("h1") == "有退化"
+    assert page.locator("#regression").inner_text() == "退化: 1"
+    phone = opened(file, viewport=PHONE)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_history(opened, tmp_path):
+    """The page of a history has plots, and its list can be narrowed to flaky tests."""
+    for number, outcome in enumerate(("PASS", "FAIL", "PASS")):
+        steady = [ended("PASS", "demo/steady", case=str(case)) for case in range(100)]
+        made(tmp_path / f"runs/{number}", ended(outcome, "demo/odd"), *steady)
+    file = tmp_path / "history.html"
+    digests, left_out = history_page.load(tmp_path / "runs")
+    file.write_bytes(history_page.html(history.history(digests), left_out, "runs"))
+
+    page = opened(file)
+    assert page.locator("svg.plot").count() == 2
+    page.select_option("#filter-show", "flaky")
+    assert rows(page) == [planned("demo/odd")["nodeid"]]
+    colours = [
+        page.locator(f"#list .strip i >> nth={n}").evaluate("e => getComputedStyle(e).backgroundColor")
+        for n in range(3)
+    ]
+    assert colours[0] == colours[2] != colours[1]
+    phone = opened(file, viewport=PHONE)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_a_hundred_thousand_tests(opened, tmp_path):

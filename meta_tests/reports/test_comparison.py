@@ -307,6 +307,17 @@ def test_repeats_are_found_in_a_directory(tmp_path, capsys):
     assert "PASS 2/2 → PASS 2/3, FAIL 1/3" in out
 
 
+def test_repetitions_within_a_run(tmp_path):
+    """A test that a run repeated, and that did not always end alike, is flaky, not regressed."""
+    content = records([ended("FAIL")])
+    content[-1:-1] = [{"type": "repeat", "nodeid": ended()["nodeid"], "outcome": "PASS", "number": 1}]
+    after = load(write(tmp_path / "b", content))
+
+    (change,) = compare(runs(tmp_path / "a", ended()), [after]).changes
+
+    assert (change.kind, change.after) == ("became flaky", (F, P))
+
+
 @pytest.mark.parametrize("content", [None, "", "not json\n", "\x00\x01", '{"type":"header","schema":99}\n'])
 def test_bad_input(tmp_path, capsys, content):
     """A side without a usable journal is one message and exit code 2."""

@@ -77,7 +77,7 @@ def test_a_last_line_that_was_cut_off(tmp_path):
         (b'{"type": "head', "journal.jsonl: no complete line; a journal starts with its header"),
         (b"\x89PNG\r\n\x1a\n", "journal.jsonl, line 1: not a journal: byte 0 is no UTF-8"),
         (b"hello\n", "journal.jsonl, line 1: not JSON"),
-        (b"[]\n", 'line 1: not a record; expected "type" to be one of header, selection, stack, test, footer'),
+        (b"[]\n", 'line 1: not a record; expected "type" to be one of header, selection, stack, test, repeat, footer'),
         (b'{"type": "other"}\n', "line 1: not a record"),
         (b'{"type": "test"}\n', "line 1: expected the header, found a record of type test"),
         (b"[" * 100_000 + b"\n", "line 1: not JSON"),
