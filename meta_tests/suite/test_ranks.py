@@ -7,7 +7,7 @@ import pytest
 from fixtures import processes
 from fixtures.errors import DeadlineExceeded, RankCrashed, RankFailed
 from fixtures.measured import Measured
-from fixtures.ranks import Rank, verdict
+from fixtures.ranks import Rank, chosen, verdict
 
 # A workload that does nothing on a card but misbehave on one rank; the card is stated by a stand-in for torch_npu.
 WORKLOAD = """
@@ -152,3 +152,12 @@ def test_a_rank_that_was_never_started():
 def test_all_well():
     """Ranks that finished, each on its own card, alike: nothing is wrong."""
     assert verdict([rank(0), rank(1)]) is None
+
+
+@pytest.mark.parametrize(
+    ("held", "world_size", "expected"),
+    [((0, 1), 2, (0, 1)), ((0, 1, 2, 3), 2, (1, 3)), ((4, 5, 6, 7), 1, (7,)), ((2, 5, 6), 2, (5, 6)), ((3,), 1, (3,))],
+)
+def test_cards_of_a_subset_are_not_the_first_ones(held, world_size, expected):
+    """A launcher that is told fewer cards than it sees is told the last and, where there is room, no neighbours."""
+    assert chosen(held, world_size) == expected
