@@ -6,19 +6,26 @@ import pytest
 
 from fixtures.requirement import requirement, unsupported
 from fixtures.workloads import zero
+from fixtures.workloads.accelerate_ranks import ZERO, under
 from fixtures.workloads.zero import Zero
 
 pytestmark = [pytest.mark.deepspeed, pytest.mark.multi_npu]
 
 STAGES = [0, 1, 2, 3]
 FULL = tuple(Zero(stage=stage) for stage in STAGES)
-# Without ZeRO, DeepSpeed keeps models of 16 bits in other optimizers, which do not take the initial loss scale.
 BF16 = tuple(Zero(stage=stage, precision="bf16") for stage in STAGES[1:])
 OVERLAPPED = tuple(Zero(stage=stage, overlap_comm=True) for stage in (2, 3))
+PLAIN = Zero(stage=0, precision="bf16")
+FIRST = dataclasses.replace(PLAIN, steps=1)
+FP16 = tuple(Zero(stage=stage, precision="fp16") for stage in STAGES[1:])
+STATIC = tuple(dataclasses.replace(spec, loss_scale=256.0) for spec in FP16)
+# With it on rank 1 alone.
+OVERFLOWING = tuple(dataclasses.replace(spec, overflow_at_step=2) for spec in (*FP16, *STATIC[1:]))
+OFFLOADED = tuple(Zero(stage=stage, offload=True) for stage in (2, 3))
 SAVED = Zero(stage=2, precision="bf16", checkpoint=True), Zero(stage=3, precision="bf16", checkpoint=True)
 ADAMW, ADAM = Zero(optimizer="AdamW"), Zero(optimizer="Adam")
 # Several batches: a rank that fails takes what is behind it along.
-BATCHES = (FULL + OVERLAPPED + (ADAMW, ADAM), BF16, SAVED)
+BATCHES = (FULL + OVERLAPPED + (ADAMW, ADAM), (*BF16, PLAIN, FIRST), SAVED, FP16 + STATIC + OVERFLOWING, OFFLOADED)
 
 
 @pytest.fixture
@@ -29,7 +36,7 @@ def trained(ranks):
 
     def measure(spec, **how):
         together = next((batch for batch in BATCHES if spec in batch), ())
-        return ranks(spec, 2, together=together, **how)
+        return ranks(spec, 2, **{"together": together, **how})
 
     return measure
 
@@ -75,6 +82,89 @@ def test_mixed_precision_follows_one_process(trained, evidence, reference, spec)
     truth, peer = reference(spec, "float64"), reference(spec, "bfloat16")
     evidence.check_curve("training loss", measured.losses, truth.losses, precision=spec.precision)
     evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, precision=spec.precision)
+
+
+@pytest.mark.bf16
+@requirement("accelerate/deepspeed-first-update-without-zero", level="extended")
+def test_the_first_update_without_zero_is_that_of_adamw(trained, evidence):
+    """Without ZeRO, in bf16, DeepSpeed's first step moves weights by the learning rate, as Adam's first step does."""
+    measured = trained(FIRST)[0]
+
+    before = measured.initial_weights
+    moved = [(weight - before[name]).abs().flatten() for name, weight in measured.final_weights.items()]
+    sizes = sorted(size for tensor in moved for size in tensor.tolist())
+    median = sizes[len(sizes) // 2] / FIRST.lr
+    evidence.add(median=median)
+    evidence.check_below("median update, less 1 learning rate", abs(median - 1), 0.05, "bf16 weights of 0.02")
+
+
+@pytest.mark.bf16
+@requirement("accelerate/deepspeed-without-zero", level="extended")
+def test_training_without_zero_follows_one_process(trained, evidence, reference):
+    """Without ZeRO, in bf16, DeepSpeed follows one process that also begins with a step without gradients."""
+    alike = dataclasses.replace(PLAIN, empty_step=True)
+    measured, truth, peer = trained(PLAIN)[0], reference(alike, "float64"), reference(alike, "bfloat16")
+
+    evidence.check_curve("training loss", measured.losses, truth.losses, precision="bf16")
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, precision="bf16")
+
+
+@pytest.mark.fp16
+@requirement("accelerate/deepspeed-fp16", level="core")
+@stages(FP16)
+@pytest.mark.parametrize("scale", ["dynamic", "static"])
+def test_fp16_follows_one_process(trained, evidence, reference, spec, scale):
+    """In fp16, with a dynamic or a static loss scale, ZeRO skips no step and follows the losses of one process."""
+    spec = STATIC[spec.stage - 1] if scale == "static" else spec
+    measured = trained(spec)[0]
+
+    evidence.check_equal("skipped steps", measured.skipped_steps, ())
+    expected = spec.loss_scale or 2.0**zero.INITIAL_SCALE_POWER
+    evidence.check_equal("loss scales", measured.loss_scales, (expected,) * spec.steps)
+    truth, peer = reference(spec, "float64"), reference(spec, "float16")
+    evidence.check_curve("training loss", measured.losses, truth.losses, precision="fp16")
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, precision="fp16")
+
+
+@pytest.mark.fp16
+@requirement("accelerate/deepspeed-overflow-on-one-rank", level="core")
+@pytest.mark.parametrize(
+    "spec", OVERFLOWING, ids=lambda spec: f"zero{spec.stage}-{'static' if spec.loss_scale else 'dynamic'}"
+)
+def test_an_overflow_on_one_rank_skips_the_step_on_all(trained, evidence, reference, spec):
+    """An overflow on one rank skips that step on all, halves a dynamic loss scale, and is forgotten."""
+    measured = trained(spec)
+
+    scale = spec.loss_scale or 2.0**zero.INITIAL_SCALE_POWER
+    after = scale if spec.loss_scale else scale / 2
+    for result in measured:
+        evidence.check_equal("skipped steps", result.skipped_steps, (spec.overflow_at_step,))
+        expected = (scale,) * spec.overflow_at_step + (after,) * (spec.steps - spec.overflow_at_step)
+        evidence.check_equal("loss scales", result.loss_scales, expected)
+    evidence.check_curve("training loss", measured[0].losses, reference(spec, "float64").losses, precision="fp16")
+
+
+@requirement("accelerate/deepspeed-offload", level="core")
+@stages(OFFLOADED)
+def test_offloaded_state_changes_no_number(trained, evidence, reference, spec):
+    """With optimizer state (in ZeRO-3 parameters, too) in host memory ZeRO ends with the weights of one process."""
+    for result in trained(spec):
+        evidence.check_equal("devices of the moments", result.details["optimizer devices"], ("cpu",))
+        truth, peer = reference(spec, "float64"), reference(spec, "float32")
+        evidence.check_curve("training loss", result.losses, truth.losses)
+        evidence.check_tensors("weight", result.final_weights, truth.final_weights, peer.final_weights)
+
+
+@pytest.mark.cli
+@requirement("accelerate/deepspeed-launcher", level="core")
+def test_the_deepspeed_command_trains(trained, evidence, reference):
+    """Started by the deepspeed command on two cards that it is told, ZeRO-3 follows one process."""
+    measured, truth = trained(ZERO, launcher="deepspeed", together=under("deepspeed")), reference(ZERO, "float64")
+
+    for rank, result in enumerate(measured):
+        evidence.check_equal("device", result.parameter_devices, (f"npu:{rank}",))
+        evidence.check_equal("backend", result.details["backend"], "hccl")
+    evidence.check_curve("training loss", measured[0].losses, truth.losses)
 
 
 @requirement("accelerate/deepspeed-overlap", level="extended")

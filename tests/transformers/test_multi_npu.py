@@ -5,13 +5,11 @@ import dataclasses
 import pytest
 
 from fixtures.requirement import requirement
+from fixtures.workloads.accelerate_ranks import BERT, under
 from fixtures.workloads.causal_lm import CausalLM
-from fixtures.workloads.sequence_classification import SequenceClassification
 
 pytestmark = pytest.mark.multi_npu
 
-# Exact gelu is a subject of its own (known defect GELU).
-BERT = SequenceClassification(activation="relu", steps=20, evaluate=False, average_tokens_across_devices=False)
 LLAMA = CausalLM(steps=10)
 ACCUMULATED = dataclasses.replace(LLAMA, batch=4, gradient_accumulation=4, steps=5)
 CHECKPOINTED = dataclasses.replace(LLAMA, gradient_checkpointing=True, steps=5)
@@ -26,7 +24,7 @@ WORLD_SIZES = [2, 4]
 @pytest.mark.parametrize("launcher", ["torchrun", "torch.distributed.launch", "accelerate"])
 def test_every_launcher_trains_data_parallel(ranks, evidence, reference, launcher):
     """Under each launcher two ranks, a card each, end with equal weights and follow the loss curve of one process."""
-    measured = ranks(BERT, 2, launcher=launcher)
+    measured = ranks(BERT, 2, launcher=launcher, together=() if launcher == "torchrun" else under(launcher))
 
     evidence.check_curve("training loss", measured[0].losses, reference(BERT, "float64").losses, precision="fp32")
     assert [m.parameter_devices for m in measured] == [("npu:0",), ("npu:1",)]
