@@ -51,13 +51,6 @@ def _cell(cell: Cell | None) -> str:
     return "\n".join([f"{cell.passed}/{cell.ran}", *notes])
 
 
-def in_a_line(record: Mapping) -> str:
-    """A test's outcome, requirement and the beginning of the reason, for somebody who watches a run."""
-    lines = [line.strip() for line in record["reason"].splitlines()]
-    said = [line for line in lines if line and not line.startswith(("requirement:", "AssertionError: requirement:"))]
-    return f"{record['outcome']} {record['requirement']}: {' '.join(said[:2])[:200] or record['sentence']}"
-
-
 def failure(record: Mapping) -> list[str]:
     """Everything a reader needs to act on one failed test."""
     text = record["reason"].strip().splitlines() or [""]

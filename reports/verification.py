@@ -20,7 +20,7 @@ from reports.errors import ReportError
 from reports.journal import Journal
 from reports.outcome import Outcome
 from reports.run import Run
-from reports.verdict import CONFORMANT, judge, verdict_line
+from reports.verdict import judge, verdict_line
 
 NOT_VERIFIED = 1
 # Facts of a header that are the same over all journals of one run, or it is no run of one environment.
@@ -159,7 +159,6 @@ def _changes(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     runs.add_run_argument(parser, "directory of a run, a journal, several of both (shards), or one archive of a bundle")
-    parser.add_argument("--conformant", action="store_true", help="exit code 1 unless the verdict is CONFORMANT, too")
     parser.add_argument("--signers", metavar="FILE", type=Path, help="allowed_signers file for the archive's signature")
     parser.add_argument("--identity", metavar="WHO", help="who must have signed the archive, as --signers names them")
 
@@ -174,13 +173,13 @@ def run(options: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as directory:
             signed = archive.unpack(options.run[0], Path(directory), options.signers, options.identity)
             print(f"archive: {signed}")  # noqa: T201
-            return _verify(runs.load(Path(directory) / "journals"), options.conformant)
+            return _verify(runs.load(Path(directory) / "journals"))
     if options.signers:
         raise ReportError(f"{options.run[0]}: only an archive has a signature (python -m reports bundle --sign)")
-    return _verify(runs.load(options.run), options.conformant)
+    return _verify(runs.load(options.run))
 
 
-def _verify(found: Run, conformant: bool) -> int:
+def _verify(found: Run) -> int:
     wrong = problems(found)
     for line in wrong:
         print(f"not verified: {line}")  # noqa: T201
@@ -192,4 +191,4 @@ def _verify(found: Run, conformant: bool) -> int:
     where = f" on {len(machines)} machines ({', '.join(machines)})" if len(machines) > 1 else ""
     print(f"verified: {len(found.journals)} journal(s), {len(found.tests)} tests ({told}){where}")  # noqa: T201
     print(verdict_line(found.verdict, {**found.header, "chip": found.chip}))  # noqa: T201
-    return NOT_VERIFIED if conformant and found.verdict.verdict != CONFORMANT else 0
+    return 0

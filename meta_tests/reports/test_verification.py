@@ -36,15 +36,6 @@ def test_a_failed_run_is_verified_too(tmp_path):
     assert main(["verify", str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize(("outcome", "code"), [("PASS", 0), ("FAIL", 1), ("NOT_RUN", 1)])
-def test_a_script_can_ask_for_the_verdict(tmp_path, outcome, code):
-    """With --conformant the exit code is that of the verdict, where without it a complete run suffices."""
-    made(tmp_path, ended(outcome))
-
-    assert main(["verify", "--conformant", str(tmp_path)]) == code
-    assert main(["verify", str(tmp_path)]) == 0
-
-
 def test_a_killed_run_is_loaded_but_not_verified(tmp_path, capsys):
     """A journal without a footer and with a torn last line is loaded, says what is missing, and is not verified."""
     file = write(tmp_path, records([A, B])[:-2])

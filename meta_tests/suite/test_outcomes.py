@@ -39,8 +39,6 @@ def test_a_failed_check_says_what_to_do(suite):
     ):
         assert line in ran.stdout
     assert ran.verdict == "verdict: NOT CONFORMANT on no card: 1 FAIL"
-    said_at_once = ran.stdout.split("NPU conformance")[0]
-    assert "\nFAIL demo/passes: expected:    sum equal to 4 measured:    5\n" in said_at_once
 
 
 def test_skips_are_not_passes(suite):

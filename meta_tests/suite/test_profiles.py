@@ -203,22 +203,3 @@ def test_a_resumed_run_keeps_its_profile(suite, pytester):
 
     assert done.stdout.str().rstrip().endswith("verdict: NOT CONFORMANT to small on no card: 2 passed, 1 FAIL")
     assert done.ret == 1
-
-
-def test_shards_of_a_claim(suite, pytester):
-    """A shard succeeds without what the others answer; all of them together are judged by the profile."""
-    suite(code(), "--collect-only", files=FILES)  # writes the files
-    for number in (1, 2):
-        arguments = profile("-n", "0", f"--shard={number}/2", f"--run-dir=run{number}")
-        done = pytester.run(sys.executable, "-m", "pytest", *arguments)
-        assert done.ret == 0
-        assert "verdict: INCOMPLETE to small" in done.stdout.str()
-
-    merged = pytester.run(sys.executable, "-m", "reports", "merge", "run1", "run2", "-o", "whole")
-    whole = pytester.run(sys.executable, "-m", "reports", "verify", "--conformant", "whole")
-    half = pytester.run(sys.executable, "-m", "reports", "verify", "--conformant", "run1")
-
-    assert merged.stdout.str().strip().endswith("whole: complete")
-    assert whole.ret == 0
-    assert whole.stdout.str().strip().endswith("verdict: CONFORMANT to small on no card: 2 passed")
-    assert half.ret == 1
