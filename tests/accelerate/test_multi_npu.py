@@ -29,25 +29,3 @@ def test_accelerate_passes_its_own_checks(ranks, evidence, script):
     evidence.add(output=completed.stdout[-3000:])
     completed.check()
     evidence.check_equal("processes that computed on a card", completed.npu.processes, 2)
-
-
-@requirement("accelerate/shipped-checks-of-hooks", level="extended")
-def test_accelerate_passes_its_own_checks_of_hooks(ranks, evidence):
-    """The script with which accelerate verifies hooks that compress gradients succeeds on two cards."""
-    completed = ranks.module("accelerate.test_utils.scripts.test_ddp_comm_hook", deadline=300)
-
-    evidence.add(output=completed.stdout[-3000:])
-    completed.check()
-
-
-@requirement("accelerate/notebook-launcher", level="extended")
-def test_the_notebook_launcher_starts_ranks(ranks, evidence):
-    """The script with which accelerate verifies notebook_launcher, which forks the ranks, succeeds on two cards."""
-    script, env = "accelerate.test_utils.scripts.test_notebook", {"ACCELERATE_NUM_PROCESSES": "2"}
-    completed = ranks.module(script, launcher="python", env=env, deadline=400)
-
-    evidence.add(output=completed.stdout[-3000:])
-    completed.check()
-    evidence.check_equal(
-        "ranks on a card of their own", [f"npu:{rank}" in completed.stdout for rank in range(2)], [True] * 2
-    )
