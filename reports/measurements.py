@@ -116,13 +116,17 @@ def finite(value: Any) -> float | None:
 def curves(record: Mapping) -> list[Curve]:
     """Values per step of a test that have at least SHORTEST_CURVE points."""
     values = record.get("values") or {}
-    limits = _limits(record)
-    return [
-        Curve(name, measured, _series(values.get(name + REFERENCE), len(measured)), limits.get(name, ()))
+    series = {
+        name: measured
         for name, value in values.items()
         if not name.endswith(REFERENCE)
         and (name + REFERENCE in values or name == "losses")
         and (measured := _series(value))
+    }
+    limits = _limits(record) if series else {}
+    return [
+        Curve(name, measured, _series(values.get(name + REFERENCE), len(measured)), limits.get(name, ()))
+        for name, measured in series.items()
     ]
 
 

@@ -22,11 +22,12 @@ from reports import measurements, page
 from reports import run as runs
 from reports.files import write_whole
 from reports.matrix import Cell, support
+from reports.measurements import Headroom
 from reports.outcome import FAILURES, UNDECIDED, Outcome
 from reports.run import Run
 from reports.verdict import SEVERITY
 
-PLOTS = 300  # curves that are drawn, unless told otherwise; each takes about 30 ms
+PLOTS = 150  # curves that are drawn, unless told otherwise; each takes about 30 ms
 PART = 64  # tests in a packed part
 LISTED = 100  # failures, and waived tests of a defect, that stand in the markup
 CLOSEST = 12
@@ -38,8 +39,9 @@ LARGEST_VALUES = 20_000  # characters of a test's values that a page carries
 def html(run: Run, curves: int = PLOTS) -> bytes:
     """The page of a run. ``curves``: how many are drawn at most, of failed tests first, then closest to a limit."""
     records = sorted(run.all_tests(), key=lambda record: (SEVERITY.index(Outcome(record["outcome"])), record["nodeid"]))
-    closest = [(record, found) for record in records if (found := measurements.least_headroom(record))]
-    drawn = _drawn(records, curves)
+    least = [measurements.least_headroom(record) for record in records]
+    closest = [(record, found) for record, found in zip(records, least, strict=True) if found]
+    drawn = _drawn(records, least, curves)
     outcomes = Counter(record["outcome"] for record in records)
     matrix = support(records)
     header = run.header
@@ -71,7 +73,7 @@ def html(run: Run, curves: int = PLOTS) -> bytes:
         closest=sorted((pair for pair in closest if pair[1].used <= 1), key=lambda pair: -pair[1].used)[:CLOSEST],
         speed=_speed(records),
         choices=_choices(records, matrix.features),
-        list=_list(records),
+        list=_list(records, least),
         parts=[_packed(records[start : start + PART], drawn) for start in range(0, len(records), PART)],
     )
 
@@ -168,7 +170,7 @@ def _choices(records: Sequence[Mapping], features: Sequence[str]) -> list[tuple[
     ]
 
 
-def _list(records: Sequence[Mapping]) -> dict[str, Any]:
+def _list(records: Sequence[Mapping], least: Sequence[Headroom | None]) -> dict[str, Any]:
     """What the list of all tests shows, by column; run.js reads it."""
     requirements: dict[tuple, int] = {}
     sets: dict[tuple, int] = {}
@@ -176,9 +178,8 @@ def _list(records: Sequence[Mapping]) -> dict[str, Any]:
         name: [] for name in ("tests", "requirement", "outcome", "features", "seconds", "headroom")
     }
     outcomes = [outcome.value for outcome in Outcome]
-    for record in records:
+    for record, used in zip(records, least, strict=True):
         promise = tuple(record[name] for name in ("requirement", "level", "sentence", "library"))
-        used = measurements.least_headroom(record)
         columns["tests"].append(record["nodeid"])
         columns["requirement"].append(requirements.setdefault(promise, len(requirements)))
         columns["outcome"].append(outcomes.index(record["outcome"]))
@@ -268,19 +269,16 @@ def _checks(record: Mapping) -> Iterator[dict[str, Any]]:
             }
 
 
-def _drawn(records: Sequence[Mapping], curves: int) -> frozenset[str]:
+def _drawn(records: Sequence[Mapping], least: Sequence[Headroom | None], curves: int) -> frozenset[str]:
     """The tests whose curves are drawn: failed ones first, then those closest to a limit."""
-
-    def place(pair: tuple[int, Mapping]) -> tuple:
-        order, record = pair
-        used = measurements.least_headroom(record)
-        return record["outcome"] not in FAILURES, -(used.used if used else 0), order
-
-    chosen, count = set(), 0
-    with_curves = [(order, record) for order, record in enumerate(records) if measurements.curves(record)]
-    for _, record in sorted(with_curves, key=place):
-        count += len(measurements.curves(record))
-        if count > curves:
+    counts = [(len(measurements.curves(record)), record, used) for record, used in zip(records, least, strict=True)]
+    wanted = [
+        (record["outcome"] not in FAILURES, -(used.used if used else 0), n, record) for n, record, used in counts if n
+    ]
+    chosen, drawn = set(), 0
+    for _, _, count, record in sorted(wanted, key=lambda entry: entry[:2]):
+        drawn += count
+        if drawn > curves:
             break
         chosen.add(record["nodeid"])
     return frozenset(chosen)

@@ -126,11 +126,15 @@ function command(line) {
   return h("div", { class: "command" }, h("pre", {}, line), copyButton("copy", () => line));
 }
 
+// On a phone a row is stacked, and each cell brings its own head.
 function table(heads, rows) {
-  const cell = (value) => h("td", { class: typeof value === "number" ? "number" : "wide" }, value instanceof Node || Array.isArray(value) ? value : figures(value));
-  return h("div", { class: "scroll" }, h("table", {},
+  const cell = (value, column) => h("td", { class: typeof value === "number" ? "number" : "wide" },
+    column ? word(heads[column], null, "small") : null, value instanceof Node || Array.isArray(value) ? value : figures(value));
+  const made = h("table", { class: "stack" },
     h("thead", {}, h("tr", {}, heads.map((key) => word(key, null, "th")))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map(cell))))));
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map(cell)))));
+  for (const label of made.querySelectorAll("td > small")) label.className = "label";
+  return h("div", { class: "scroll" }, made);
 }
 
 function legend(keys) {
