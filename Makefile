@@ -27,7 +27,7 @@ VENV_OPTIONS := --system-site-packages
 RUN :=
 endif
 
-.PHONY: conformance test lint clean
+.PHONY: conformance test lint clean older-stacks
 .DELETE_ON_ERROR:
 
 conformance: $(VENV)/installed
@@ -59,5 +59,16 @@ $(VENV)/installed-for-tests: requirements-dev.txt requirements-emulated.txt | $(
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/installed
 
+# Each older stack in an environment of its own, on emulated cards; each downloads its own torch (older-stacks/README.md).
+STACKS ?= $(basename $(notdir $(wildcard older-stacks/*.txt)))
+
+older-stacks: $(addprefix older-stack-,$(STACKS))
+
+older-stack-%: older-stacks/%.txt
+	@test -x .venv-older/$*/bin/python || $(PYTHON) -m venv .venv-older/$*
+	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-older/$*/bin/python -m emulator --build
+	.venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-older runs

@@ -8,6 +8,7 @@ pytest_plugins = [
     "fixtures.profiles",
     "fixtures.waivers",
     "fixtures.devices",
+    "fixtures.support",
     "fixtures.evidence",
     "fixtures.vacuity",
     "fixtures.localisation.plugin",

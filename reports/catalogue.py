@@ -56,9 +56,26 @@ def entries(root: Path) -> tuple[Entry, ...]:
     Raises:
         ReportError: the suite, its sources or its faults cannot be read, or are malformed.
     """
-    sources = [_source(table) for table in toml.tables(root / SOURCES, "source")]
+    given = sources(root)
     faults = list(_faults(root / FAULTS)) if (root / FAULTS).exists() else []
-    return tuple(_entry(one, sources, faults) for one in declared(root))
+    return tuple(_entry(one, given, faults) for one in declared(root))
+
+
+def sources(root: Path) -> list[tuple[Selector, dict[str, Any]]]:
+    """What docs/sources.toml of a suite says, in its order: which requirements, and the fields given to them.
+
+    Raises:
+        ReportError: it is malformed.
+    """
+    return [_source(table) for table in toml.tables(root / SOURCES, "source")]
+
+
+def since(given: Sequence[tuple[Selector, dict]], id: str, features: Sequence[str], level: str) -> Conditions:
+    """The versions from which a requirement can be asked of a stack: those of the first source that gives them."""
+    for selector, fields in given:
+        if "since" in fields and selector.selects(id, features, level):
+            return fields["since"]
+    return Conditions({})
 
 
 def markdown(found: Sequence[Entry]) -> str:
