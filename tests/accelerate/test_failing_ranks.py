@@ -29,15 +29,14 @@ def failure(ranks):
 
 
 @requirement("accelerate/failing-rank-ends-the-run", level="core")
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 @pytest.mark.parametrize(
-    ("how", "kind", "said"),
+    ("how", "launcher", "kind", "said"),
     [
-        pytest.param("raises", RankFailed, f"rank 1 raised first: ValueError: {MESSAGE}", id="raises"),
-        pytest.param("is killed", RankCrashed, "rank 1 died first: killed by SIGKILL", id="killed"),
+        pytest.param("raises", "torchrun", RankFailed, f"rank 1 raised first: ValueError: {MESSAGE}", id="raises"),
+        pytest.param("is killed", "accelerate", RankCrashed, "rank 1 died first: killed by SIGKILL", id="killed"),
     ],
 )
-def test_a_failing_rank_ends_the_run(failure, evidence, launcher, how, kind, said):
+def test_a_failing_rank_ends_the_run(failure, evidence, how, launcher, kind, said):
     """When one rank raises or is killed between two steps, all end with an error, and long before a time limit."""
     message = failure(FailingRank(how), kind, launcher=launcher)
 
