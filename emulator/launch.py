@@ -14,6 +14,9 @@ from .errors import EmulatorError
 
 CARDS_VARIABLE = "NPU_EMULATOR_CARDS"
 DEFAULT_CARDS = "2"
+# How much memory of each card is in use, by all processes that descend from the command (csrc/runtime/accounting.h).
+LEDGER_VARIABLE = "_NPU_EMULATOR_LEDGER"
+LEDGER_BYTES = 512 * 272  # as many processes as one machine may need, each with an entry
 
 
 def emulated_environment(build: Build, environment: Mapping[str, str]) -> dict[str, str]:
@@ -34,6 +37,18 @@ def emulated_environment(build: Build, environment: Mapping[str, str]) -> dict[s
     result[CARDS_VARIABLE] = environment.get(CARDS_VARIABLE) or DEFAULT_CARDS
     result.setdefault("OMP_NUM_THREADS", "1")
     return result
+
+
+def share_accounting(environment: dict[str, str]) -> None:
+    """Has all processes of the command share the memory of the cards: an unnamed file, which this process keeps open.
+
+    A command that is started by an emulated one shares with it.
+    """
+    if Path(environment.get(LEDGER_VARIABLE, "/nowhere")).exists():
+        return
+    file = os.memfd_create("npu-emulator-cards", 0)  # not closed by the exec that follows
+    os.ftruncate(file, LEDGER_BYTES)
+    environment[LEDGER_VARIABLE] = f"/proc/{os.getpid()}/fd/{file}"
 
 
 def real_cann(environment: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:
@@ -103,6 +118,7 @@ def execute(build: Build, command: Sequence[str]) -> NoReturn:
             flush=True,
         )
     check_settings(build, environment)
+    share_accounting(environment)
     try:
         os.execve(file, list(command), environment)
     except OSError as error:

@@ -1,8 +1,14 @@
 """Devices, memory, streams and events of the emulated runtime, called as torch_npu calls them."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 both_modes = pytest.mark.parametrize("asynchronous", [0, 1], ids=["inline", "asynchronous"])
 
@@ -181,6 +187,68 @@ def test_huge_blocks_cost_no_host_memory(emulated):
         """,
         runtime=True,
     ).succeeded()
+
+
+@pytest.mark.parametrize("access", ["ctypes.string_at(block, 8)", "ctypes.memset(block, 0, 8)"])
+def test_the_host_cannot_reach_device_memory(emulated, access):
+    """Host code that follows a device address crashes, as on a card."""
+    run = emulated(
+        f"""
+        block = malloc(1 << 20)
+        upload(block, b"on the card")
+        {access}
+        """,
+        runtime=True,
+    )
+
+    assert run.returncode == -signal.SIGSEGV
+
+
+SHARED = """
+import ctypes, os, signal, subprocess, sys, time
+acl = ctypes.CDLL("libascendcl.so")
+
+def free_memory():
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    assert acl.aclrtGetMemInfo(0, ctypes.byref(free), ctypes.byref(total)) == 0
+    return free.value
+
+def take(bytes):
+    return acl.aclrtMalloc(ctypes.byref(ctypes.c_void_p()), ctypes.c_size_t(bytes), 0)
+
+acl.aclrtSetDevice(0)
+GIB = 1 << 30
+if len(sys.argv) > 1:
+    assert take(3 * GIB) == 0
+    print("taken", flush=True)
+    sys.stdin.read()
+else:
+    before = free_memory()
+    again = [sys.executable, "-c", sys.orig_argv[-1], "other"]
+    other = subprocess.Popen(again, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other.stdout.readline()
+    assert before - free_memory() == 3 * GIB, (before, free_memory())
+    assert take(2 * GIB) == 207001
+    other.kill()
+    other.wait()
+    assert free_memory() == before
+    assert take(2 * GIB) == 0
+"""
+
+
+def test_processes_share_the_memory_of_a_card(built):
+    """What one process takes of a card, another one cannot have, until the first one ends, however it ends."""
+    done = subprocess.run(
+        [sys.executable, "-m", "emulator", sys.executable, "-c", SHARED],
+        cwd=ROOT,
+        env={**os.environ, "NPU_EMULATOR_MEMORY": "4GiB"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_freed_memory_cannot_be_read(emulated):

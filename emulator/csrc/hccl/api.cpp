@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../runtime/device_addresses.h"
 #include "groups.h"
 
 using namespace npu_emulator;
@@ -54,7 +55,7 @@ HcclResult join(const char* name, uint32_t ranks, const HcclRootInfo* info, uint
 HcclResult send_or_receive(Kind kind, void* data, uint64_t count, HcclDataType dtype, uint32_t peer, HcclComm handle, void* stream) {
     return guarded(name_of(kind), [&] {
         auto communicator = find(handle);
-        Message message{kind == Kind::Send, {static_cast<char*>(data), count}, dtype, peer};
+        Message message{kind == Kind::Send, {static_cast<char*>(on_host(data)), count}, dtype, peer};
         if (!in_group()) return launch(kind, communicator, stream, {message});
         add_to_group(communicator, stream, message);
         return HCCL_SUCCESS;
@@ -214,7 +215,7 @@ CANN_API HcclResult HcclBatchSendRecv(HcclSendRecvItem* items, uint32_t count, H
         std::vector<Message> messages;
         for (auto* item = items; item != items + count; item++)
             messages.push_back(
-                {item->sendRecvType == HCCL_SEND, {static_cast<char*>(item->buf), item->count}, item->dataType, item->remoteRank});
+                {item->sendRecvType == HCCL_SEND, {static_cast<char*>(on_host(item->buf)), item->count}, item->dataType, item->remoteRank});
         return launch(Kind::BatchSendRecv, find(handle), stream, messages);
     });
 }

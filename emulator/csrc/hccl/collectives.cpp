@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "../runtime/device_addresses.h"
 #include "../runtime/emulator.h"
 #include "reduction.h"
 
@@ -12,7 +13,7 @@ namespace npu_emulator::hccl {
 namespace {
 
 char* at(const void* data, uint64_t element, HcclDataType dtype) {
-    return data ? static_cast<char*>(const_cast<void*>(data)) + element * bytes_of(dtype) : nullptr;
+    return data ? static_cast<char*>(on_host(data)) + element * bytes_of(dtype) : nullptr;
 }
 
 Collective basic(Kind kind, uint64_t count, HcclDataType dtype) {

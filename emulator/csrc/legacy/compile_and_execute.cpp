@@ -1,6 +1,7 @@
 // aclopCompileAndExecute: finds a graph operator in the table and runs it on its stream, as aclnn operators run.
 #include <map>
 
+#include "../runtime/device_addresses.h"
 #include "counterparts.h"
 #include "graph_operator.h"
 
@@ -20,7 +21,7 @@ Tensor wrap(const aclTensorDesc* description, const aclDataBuffer* buffer) {
     if (!description || !buffer || description->type < 0) return Tensor();
     auto options = at::TensorOptions().dtype(torch_dtype(description->type));
     if (!buffer->data) return c10::multiply_integers(description->size) == 0 ? at::empty(description->size, options) : Tensor();
-    Tensor tensor = at::from_blob(buffer->data, description->size, options);
+    Tensor tensor = at::from_blob(on_host(buffer->data), description->size, options);
     return description->constant_on_host ? tensor.clone() : tensor;
 }
 

@@ -1,6 +1,7 @@
 // The objects of the operator interface: aclTensor, aclScalar, arrays and lists, and their values as libtorch sees them.
 #include <cstring>
 
+#include "../runtime/device_addresses.h"
 #include "operator.h"
 
 namespace npu_emulator {
@@ -50,7 +51,8 @@ Tensor wrap(const aclTensor* tensor) {
     if (!tensor) return Tensor();
     auto options = at::TensorOptions().dtype(torch_dtype(tensor->type));
     if (!tensor->data) return at::empty_strided(tensor->size, tensor->stride, options);
-    auto* first = static_cast<char*>(tensor->data) + tensor->offset * static_cast<int64_t>(at::elementSize(torch_dtype(tensor->type)));
+    int64_t before = tensor->offset * static_cast<int64_t>(at::elementSize(torch_dtype(tensor->type)));
+    auto* first = static_cast<char*>(on_host(tensor->data)) + before;
     return at::from_blob(first, tensor->size, tensor->stride, options);
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <map>
 
+#include "device_addresses.h"
 #include "memory.h"
 #include "runtime.h"
 
@@ -91,9 +92,9 @@ int copy(const char* name, void* stream, void* to, const void* from, size_t byte
     if (gate.code) return gate.code;
     size_t count = written(gate, bytes);
     if (gate.find("stale"))
-        deliver_previous(name, to, from, count);
+        deliver_previous(name, on_host(to), on_host(from), count);
     else
-        memmove(to, from, count);
+        memmove(on_host(to), on_host(from), count);
     return ACL_SUCCESS;
 }
 
@@ -102,7 +103,7 @@ int fill(const char* name, void* stream, void* to, int value, size_t bytes) {
     call.actions = "null tail";
     auto gate = pass(call);
     if (gate.code) return gate.code;
-    memset(to, value, written(gate, bytes));
+    memset(on_host(to), value, written(gate, bytes));
     return ACL_SUCCESS;
 }
 

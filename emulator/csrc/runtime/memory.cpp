@@ -1,14 +1,13 @@
-// Memory: of each card, with its accounting, and of the host.
+// Memory: of each card, and of the host.
 #include "memory.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstring>
 #include <map>
 
+#include "accounting.h"
+#include "device_addresses.h"
 #include "runtime.h"
 
 namespace npu_emulator {
@@ -23,7 +22,6 @@ constexpr size_t page = 4096;
 struct Memory {
     std::mutex lock;
     std::map<uintptr_t, Block> blocks;  // by address
-    std::array<size_t, 64> used{};      // bytes, by card
 };
 Memory& memory = *new Memory;
 
@@ -45,8 +43,9 @@ int allocate(const char* name, void** pointer, size_t bytes) {
     int card = current_card();
     size_t size = whole_pages(bytes);
     if (int code = take_from_card(name, card, size)) return code;
-    void* address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (address == MAP_FAILED) {
+    void* address = reserve_addresses(size);
+    if (!address || !put_memory(address, size)) {
+        if (address) release_addresses(address, size);
         return_to_card(card, size);
         return fail(ACL_ERROR_RT_MEMORY_ALLOCATION,
                     std::string(name) + ": the host has no " + std::to_string(bytes) + " bytes for the emulated device");
@@ -71,24 +70,7 @@ std::optional<Block> remove(void* pointer, bool of_host) {
 
 size_t whole_pages(size_t bytes) { return (bytes + page - 1) / page * page; }
 
-void fill_with_poison(void* address, size_t bytes) { memset(address, poison, std::min(bytes, poisoned_bytes)); }
-
-int take_from_card(const char* name, int card, size_t bytes) {
-    std::lock_guard guard(memory.lock);
-    size_t total = settings().memory_bytes, used = memory.used[card];
-    if (bytes > total - used) {
-        return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, std::string(name) + ": out of memory on device " + std::to_string(card) + ": " +
-                                                        std::to_string(bytes) + " bytes asked for, " + std::to_string(used) + " of " +
-                                                        std::to_string(total) + " in use");
-    }
-    memory.used[card] += bytes;
-    return ACL_SUCCESS;
-}
-
-void return_to_card(int card, size_t bytes) {
-    std::lock_guard guard(memory.lock);
-    memory.used[card] -= bytes;
-}
+void fill_with_poison(void* address, size_t bytes) { memset(on_host(address), poison, std::min(bytes, poisoned_bytes)); }
 
 void add_block(void* address, Block block) {
     std::lock_guard guard(memory.lock);
@@ -125,7 +107,8 @@ CANN_API aclError aclrtFree(void* pointer) {
     if (gate.code) return gate.code;
     auto block = remove(pointer, false);
     if (!block) return no_such_block("aclrtFree", pointer, "device");
-    munmap(pointer, block->bytes);  // whoever still reads it crashes rather than sees old data
+    take_memory(pointer, block->bytes);
+    release_addresses(pointer, block->bytes);
     if (!gate.find("leak")) return_to_card(block->card, block->bytes);
     return ACL_SUCCESS;
 }
@@ -153,9 +136,8 @@ CANN_API aclError aclrtFreeHost(void* pointer) {
 CANN_API aclError aclrtGetMemInfo(aclrtMemAttr, size_t* free_bytes, size_t* total_bytes) {
     auto gate = pass("aclrtGetMemInfo", "scale bias zero");
     if (gate.code) return gate.code;
-    std::lock_guard guard(memory.lock);
     size_t total = settings().memory_bytes;
-    double available = gate.changed(static_cast<double>(total - memory.used[current_card()]));
+    double available = gate.changed(static_cast<double>(total - std::min(total, used_memory(current_card()))));
     *total_bytes = total;
     *free_bytes = static_cast<size_t>(std::clamp(available, 0.0, static_cast<double>(total)));
     return ACL_SUCCESS;

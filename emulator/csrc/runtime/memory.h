@@ -24,10 +24,6 @@ std::optional<Place> locate(const void* pointer);
 size_t whole_pages(size_t bytes);
 void fill_with_poison(void* address, size_t bytes);
 
-/// Accounting. Returns ACL_ERROR_RT_MEMORY_ALLOCATION, which torch_npu turns into torch.OutOfMemoryError, where the card is full.
-int take_from_card(const char* name, int card, size_t bytes);
-void return_to_card(int card, size_t bytes);
-
 void add_block(void* address, Block block);
 void drop_block(void* address);
 

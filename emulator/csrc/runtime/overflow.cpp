@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "device_addresses.h"
 #include "runtime.h"
 
 namespace npu_emulator {
@@ -42,8 +43,9 @@ CANN_API aclError aclrtGetOverflowStatus(void* output, size_t bytes, aclrtStream
     if (gate.code || gate.find("null")) return gate.code;
     bool hidden = gate.find("zero");
     return submit(stream, [=] {
-        memset(output, 0, bytes);
-        if (overflow_raised() && !hidden && bytes > 0) *static_cast<char*>(output) = 1;
+        auto* flag = static_cast<char*>(on_host(output));
+        memset(flag, 0, bytes);
+        if (overflow_raised() && !hidden && bytes > 0) *flag = 1;
         return 0;
     });
 }

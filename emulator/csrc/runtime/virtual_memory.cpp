@@ -5,6 +5,8 @@
 #include <map>
 #include <mutex>
 
+#include "accounting.h"
+#include "device_addresses.h"
 #include "memory.h"
 #include "runtime.h"
 
@@ -54,9 +56,8 @@ using namespace npu_emulator;
 CANN_API aclError aclrtReserveMemAddress(void** address, size_t bytes, size_t, void*, uint64_t) {
     if (bytes == 0) return refuse("aclrtReserveMemAddress", "zero bytes");
     if (int code = enter_runtime("aclrtReserveMemAddress")) return code;
-    *address = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (*address == MAP_FAILED)
-        return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtReserveMemAddress: the host has no such range of addresses");
+    *address = reserve_addresses(whole_pages(bytes));
+    if (!*address) return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtReserveMemAddress: the host has no such range of addresses");
     std::lock_guard guard(state.lock);
     state.reserved[*address] = bytes;
     return ACL_SUCCESS;
@@ -65,7 +66,7 @@ CANN_API aclError aclrtReserveMemAddress(void** address, size_t bytes, size_t, v
 CANN_API aclError aclrtReleaseMemAddress(void* address) {
     size_t bytes = taken_out(state.reserved, address);
     if (!bytes) return refuse("aclrtReleaseMemAddress", "not the beginning of a reserved range");
-    munmap(address, bytes);
+    release_addresses(address, whole_pages(bytes));
     return ACL_SUCCESS;
 }
 
@@ -101,7 +102,7 @@ CANN_API aclError aclrtMapMem(void* address, size_t bytes, size_t offset, aclrtD
     if (offset + bytes > physical->bytes) return refuse("aclrtMapMem", "more than the physical memory has");
     if (!within_reserved(address, bytes)) return refuse("aclrtMapMem", "not within a reserved range");
     if (int code = enter_runtime("aclrtMapMem")) return code;
-    if (mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, physical->file, static_cast<off_t>(offset)) == MAP_FAILED) {
+    if (!put_memory(address, bytes, physical->file, static_cast<off_t>(offset))) {
         return fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMapMem: the host cannot map the memory");
     }
     if (!physical->mapped_before) fill_with_poison(address, bytes);
@@ -116,6 +117,6 @@ CANN_API aclError aclrtUnmapMem(void* address) {
     size_t bytes = taken_out(state.mapped, address);
     if (!bytes) return refuse("aclrtUnmapMem", "nothing is mapped there");
     drop_block(address);
-    mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);  // the range stays reserved
+    take_memory(address, bytes);  // the addresses stay reserved
     return ACL_SUCCESS;
 }
