@@ -111,3 +111,14 @@ def test_execution_modes_train_to_the_same_bits(train, probe, evidence, environm
     evidence.add(output=probed.output[-1500:])
     evidence.check_equal("losses", probed.facts.get("losses"), list(expected.losses))
     evidence.check_equal("bits of losses and weights", probed.facts["digest"], expected.details["digest"])
+
+
+@pytest.mark.host
+@requirement("transformers/full-determinism-of-collectives", level="core")
+def test_full_determinism_reaches_the_collectives(full_determinism, evidence):
+    """Under enable_full_determinism HCCL_DETERMINISTIC has a value that asks HCCL and torch_npu for determinism."""
+    full_determinism(0)
+
+    known = ("true", "strict")  # CANN's reference of environment variables; torch_npu compares with the first
+    value = os.environ["HCCL_DETERMINISTIC"]
+    evidence.check_equal(f"HCCL_DETERMINISTIC={value} is one of {known}", value.lower() in known, True)
