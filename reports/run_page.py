@@ -22,7 +22,7 @@ from reports import measurements, page
 from reports import run as runs
 from reports.files import write_whole
 from reports.matrix import Cell, support
-from reports.measurements import Headroom
+from reports.measurements import LARGEST, Headroom
 from reports.outcome import FAILURES, UNDECIDED, Outcome
 from reports.run import Run
 from reports.verdict import SEVERITY
@@ -258,7 +258,7 @@ def _detail(record: Mapping, draw: bool) -> dict[str, Any]:
 
 def _checks(record: Mapping) -> Iterator[dict[str, Any]]:
     for check in record.get("checks") or ():
-        if isinstance(check, Mapping):
+        if isinstance(check, dict):
             yield {
                 "check": str(check.get("check")),
                 "statistic": str(check.get("statistic")),
@@ -288,7 +288,8 @@ def _number(value: float | None) -> float | None:
     """A number as a page needs it: four digits, and no infinity, which JSON does not know."""
     if value is None or math.isnan(value):
         return None
-    return float(f"{min(max(value, -1e300), 1e300):.4g}")
+    bounded = value if abs(value) < LARGEST else math.copysign(LARGEST, value)
+    return float(f"{bounded:.4g}")
 
 
 def _seconds(record: Mapping) -> float | None:
