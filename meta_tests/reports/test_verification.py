@@ -186,6 +186,17 @@ def test_what_was_not_reached_is_superseded(tmp_path):
     assert problems(found) == []
 
 
+def test_what_had_an_outcome_is_not_superseded(tmp_path):
+    """A resumed run that executes again what had ended already does not verify: the failure of before stays."""
+    first = write(tmp_path / "journal.jsonl", records([ended("FAIL", "demo/a"), B])[:-2])
+    made(tmp_path / "journal-2.jsonl", A, B, header={"resumes": [runs.header_id(read(first))]})
+
+    found = load(tmp_path)
+
+    assert any("a second record of" in problem for problem in problems(found))
+    assert found.verdict.verdict == "NOT CONFORMANT"
+
+
 def test_runs_that_are_not_there(tmp_path, capsys):
     """A missing file, a directory without a journal and a directory in a journal's place each get one message."""
     for path, message in (
