@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("program", ["attention_comparison", "fused_comparison"])
+@pytest.mark.parametrize("program", ["attention_comparison", "fused_comparison", "quantised_comparison"])
 @pytest.mark.parametrize("chip", ["Ascend910B3", "Ascend950PR_9599"])
 def test_they_compute_what_they_stand_for(emulated, program, chip):
     """Outputs and gradients equal the written-out float64 computation, on chips that call different versions."""
