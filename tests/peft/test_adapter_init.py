@@ -1,9 +1,8 @@
 """Adapters whose initial weights peft computes on the accelerator."""
 
-import importlib.util
-
 import pytest
 
+from fixtures import quantisation
 from fixtures.requirement import requirement, unsupported
 from fixtures.workloads.adapter_init import LoftQ, OffloadedDora
 
@@ -23,8 +22,8 @@ def test_offloaded_dora_starts_from_the_cpu_magnitudes(train, reference, evidenc
 @requirement("peft/loftq", level="extended")
 def test_loftq_begins_closer_to_the_base(train, evidence):
     """LoftQ's adapter takes a quantised base closer to the base's own weights than quantisation left it."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        unsupported("LoftQ quantises by bitsandbytes; pip install bitsandbytes")
+    if reason := quantisation.missing("bitsandbytes", "scipy"):
+        unsupported(f"LoftQ of peft quantises by bitsandbytes and scipy: {reason}")
 
     measured = train(LoftQ())
 
