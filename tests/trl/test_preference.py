@@ -103,6 +103,33 @@ def test_kto_trains_as_the_cpu(train, reference, evidence, options):
     evidence.check_curve("training loss", measured.losses, truth.losses)
 
 
+@requirement("trl/kto-starts-at-the-reference", level="core")
+def test_kto_starts_where_its_reference_is(train, reference, evidence):
+    """The reference model that KTOTrainer makes itself is the initial model: no text is rewarded at the first step."""
+    workload = KTO(reference="same")
+
+    measured = train(workload)
+
+    truth, _ = both(reference, workload)
+    metrics = measured.details["metrics"]
+    floor = TENSOR["fp32"].floor_ulps * EPSILON["fp32"] * abs(metrics["logps/chosen"])
+    evidence.check_below("rewards/chosen", abs(metrics["rewards/chosen"]), floor, "floor of the table of limits")
+    evidence.check_curve("training loss", measured.losses, truth.losses)
+
+
+@pytest.mark.peft_adapter
+@requirement("trl/kto-lora", level="extended")
+def test_kto_trains_an_adapter_against_its_base(train, reference, evidence):
+    """KTOTrainer with a LoRA configuration takes the model without adapter as reference, and trains as the CPU."""
+    workload = KTO(lora=True, reference="adapter")
+
+    measured = train(workload)
+
+    truth, peer = both(reference, workload)
+    check_first_step(evidence, measured, truth, peer, metrics=("rewards/chosen", "logps/chosen"))
+    evidence.check_curve("training loss", measured.losses, truth.losses)
+
+
 @requirement("trl/reward", level="core")
 def test_reward_model_trains_as_the_cpu(train, reference, evidence):
     """RewardTrainer's losses, metrics and first gradients are as exact as the CPU's, and the loss falls."""

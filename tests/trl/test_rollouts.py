@@ -34,6 +34,31 @@ def test_grpo_trains_as_the_cpu(train, reference, evidence, kind):
     check_movement(evidence, measured, truth, peer)
 
 
+# An adapter that begins as the identity, so that the base is the policy's start.
+FRESH_ADAPTER = GRPO(lora=True, fresh_adapter=True, beta=0.1)
+LOSSES = {
+    "grpo": (),
+    "dr_grpo": (),
+    "bnpo": (),
+    "cispo": (("epsilon_high", 5.0),),
+    "sapo": (),
+    "luspo": (("importance_sampling_level", "sequence"),),
+    "vespo": (),
+}
+
+
+@requirement("trl/grpo-losses", level="extended")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_grpo_loss_trains_as_the_cpu(train, reference, evidence, loss):
+    """Each loss of GRPOTrainer has first gradients and metrics as exact as the CPU's on the same completions."""
+    workload = GRPO(steps=1, options=(("loss_type", loss), *LOSSES[loss]))
+
+    measured = train(workload)
+
+    truth, peer = both(reference, workload, measured)
+    check_first_step(evidence, measured, truth, peer, metrics=METRICS)
+
+
 @pytest.mark.peft_adapter
 @requirement("trl/grpo-lora", level="core")
 def test_grpo_trains_an_adapter(train, reference, evidence):
@@ -48,9 +73,10 @@ def test_grpo_trains_an_adapter(train, reference, evidence):
 
 
 @requirement("trl/grpo-starts-at-the-reference", level="core")
-def test_grpo_starts_where_its_reference_is(train, evidence):
+@pytest.mark.parametrize("adapter", [False, True], ids=["model", "adapter"])
+def test_grpo_starts_where_its_reference_is(train, evidence, adapter):
     """The divergence of GRPOTrainer's policy from its reference model is zero at the first step, and not afterwards."""
-    measured = train(KINDS["a model rewards, reference"])
+    measured = train(FRESH_ADAPTER if adapter else KINDS["a model rewards, reference"])
 
     divergences = [entry["kl"] for entry in measured.details["logs"]]
     evidence.add(divergences=divergences)
@@ -81,6 +107,33 @@ def test_rloo_trains_as_the_cpu(train, reference, evidence, reward):
     truth, peer = both(reference, workload, measured)
     check_first_step(evidence, measured, truth, peer, metrics=(*METRICS, "kl"))
     check_movement(evidence, measured, truth, peer)
+
+
+@requirement("trl/rloo-starts-at-the-reference", level="core")
+def test_rloo_starts_where_its_reference_is(train, evidence):
+    """The divergence of RLOOTrainer's policy from its reference model is zero at the first step, and not afterwards."""
+    measured = train(RLOO())
+
+    divergences = [entry["kl"] for entry in measured.details["logs"]]
+    evidence.add(divergences=divergences)
+    # Of log-probabilities near -6, one for each token.
+    rounding = 6 * EPSILON["fp32"] * 12
+    evidence.check_below("divergence", abs(divergences[0]), rounding, "one rounding in each token's log-probability")
+    assert abs(divergences[-1]) > rounding
+
+
+@pytest.mark.peft_adapter
+@requirement("trl/distillation-lora", level="extended")
+def test_distillation_trains_an_adapter(train, reference, evidence):
+    """DistillationTrainer with a LoRA configuration trains the adapter alone, with gradients as exact as the CPU's."""
+    workload = Distillation(lora=True)
+
+    measured = train(workload)
+
+    truth, peer = both(reference, workload, measured)
+    assert all("lora" in name for name in measured.gradients)
+    check_first_step(evidence, measured, truth, peer)
+    evidence.check_curve("training loss", measured.losses, truth.losses)
 
 
 @requirement("trl/distillation", level="core")
