@@ -39,6 +39,7 @@ VERSIONS = {
     **{"torch": "2.9.0+cpu", "torch_npu": "2.9.0", "transformers": "5.23.0", "accelerate": "1.15.0"},
     **{"peft": "0.21.2", "trl": "1.16.0", "pytest": "9.2.0", "pytest-xdist": "3.8.0", "filelock": "4.2.12"},
     **{"psutil": "7.2.2", "packaging": "26.3", "rich": "15.0.0", "numpy": "2.4.6", "datasets": "5.2.0"},
+    **{"jinja2": "3.1.6", "matplotlib": "3.11.2"},
     **{"safetensors": "0.8.0", "tomli": "2.0"},
 }
 
