@@ -2,10 +2,13 @@
 #   make conformance   does this machine's NPU stack train? (an emulated card where there is no NPU)
 #                      MARK chooses by markers (pytest.ini has them): make conformance MARK="multi_npu and fp16"
 #   make test          the project's own tests, then lint
+# and, for the suite itself:
+#   make trial         which faults of a card does it catch? FAULTS chooses by ids or families: make trial FAULTS="optimizers,all-*"
 # PYTHON chooses the interpreter (>= 3.10); NPU_EMULATOR_* the emulated cards (emulator/README.md).
 
 PYTHON ?= python3
 MARK ?= single_npu
+FAULTS ?= *
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -27,7 +30,7 @@ VENV_OPTIONS := --system-site-packages
 RUN :=
 endif
 
-.PHONY: conformance test lint clean older-stacks
+.PHONY: conformance test trial lint clean older-stacks
 .DELETE_ON_ERROR:
 
 conformance: $(VENV)/installed
@@ -37,6 +40,9 @@ test: $(VENV)/installed-for-tests
 	$(BIN)/python -m emulator --build
 	$(BIN)/python -m pytest meta_tests -n 2
 	$(MAKE) --no-print-directory lint
+
+trial: $(VENV)/installed-for-tests
+	$(BIN)/python -m meta_tests.trial --faults "$(FAULTS)"
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

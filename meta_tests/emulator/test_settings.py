@@ -154,3 +154,36 @@ def test_tracing_prints_each_call(emulated):
     run = emulated("malloc(4096)", runtime=True, trace=1, faults="aclrtMalloc:delay=0").succeeded()
 
     assert re.search(r"^emulator: \d+ npu:0 aclrtMalloc  <- aclrtMalloc:delay=0$", run.stderr, re.MULTILINE)
+
+
+def test_a_forked_child_may_have_other_settings(emulated):
+    """A child that is forked before a card was used reads its own settings and faults, and refuses bad ones."""
+    run = emulated(
+        """
+        import os, torch
+
+        def child(faults, expected):
+            pid = os.fork()
+            if pid == 0:
+                os.environ["NPU_EMULATOR_FAULTS"] = faults
+                print((torch.ones(3, device="npu") + 1).sum().item() == expected, flush=True)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+
+        torch.npu.device_count()
+        child("aclnnAdds:zero", 0)
+        child("", 6)
+        child("aclnnAdds:scale=2", 12)
+
+        pid = os.fork()
+        if pid == 0:
+            os.environ["NPU_EMULATOR_FAULTS"] = "aclnnAdds:nonsense"
+            torch.ones(1, device="npu")
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """,
+        cards=1,
+    ).succeeded()
+
+    assert run.stdout.split() == ["True", "True", "True", "2"]
+    assert "unknown action 'nonsense'" in run.stderr

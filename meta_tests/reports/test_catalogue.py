@@ -42,7 +42,7 @@ forward = "values"
 
 [[fault]]
 id = "too-large"
-requirements = ["demo/a[fp16]", "demo/a[bf16]"]
+requirements = ["demo/a[fp16]", "demo/other, demo/a[bf16]"]
 
 [[fault]]
 id = "too-small"

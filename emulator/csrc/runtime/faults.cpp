@@ -232,16 +232,17 @@ bool applies(const ConfiguredFault& fault, const Call& call) {
 }  // namespace
 
 std::vector<ConfiguredFault>& configured_faults() {
-    static auto& faults = *[] {
-        auto* parsed = new std::vector<ConfiguredFault>;
-        const char* text = getenv("NPU_EMULATOR_FAULTS");
-        if (!text || trimmed(text).empty()) return parsed;
-        for (auto& line : split(text, ';')) {
-            if (!trimmed(line).empty()) parsed->push_back(LineParser(trimmed(line)).parse());
-        }
-        return parsed;
-    }();
+    static auto& faults = *new std::vector<ConfiguredFault>;
     return faults;
+}
+
+void parse_faults() {
+    std::vector<ConfiguredFault> parsed;
+    const char* text = getenv("NPU_EMULATOR_FAULTS");
+    for (auto& line : split(text ? text : "", ';')) {
+        if (!trimmed(line).empty()) parsed.push_back(LineParser(trimmed(line)).parse());
+    }
+    configured_faults() = std::move(parsed);
 }
 
 bool matches_name(const ConfiguredFault& fault, const char* name) { return fnmatch(fault.pattern.c_str(), name, 0) == 0; }

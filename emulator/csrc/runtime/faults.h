@@ -25,8 +25,11 @@ struct ConfiguredFault : Fault {
 /// What the user is shown with a line that is refused.
 extern const char* const fault_grammar;
 
-/// The faults of NPU_EMULATOR_FAULTS. Throws std::invalid_argument that says what is wrong in which line.
+/// The faults of NPU_EMULATOR_FAULTS, as last parsed.
 std::vector<ConfiguredFault>& configured_faults();
+
+/// Parses NPU_EMULATOR_FAULTS anew. Throws std::invalid_argument that says what is wrong in which line. Not once calls are matched.
+void parse_faults();
 
 /// Whether the fault's pattern has this name.
 bool matches_name(const ConfiguredFault& fault, const char* name);

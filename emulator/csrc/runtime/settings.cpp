@@ -1,7 +1,9 @@
-// The environment variables NPU_EMULATOR_*: read and checked once, when the library is loaded.
+// The environment variables NPU_EMULATOR_*: read and checked when the library is loaded.
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <cmath>
 #include <cstdio>
@@ -11,6 +13,7 @@
 #include <sstream>
 
 #include "faults.h"
+#include "log.h"
 #include "runtime.h"
 
 extern char** environ;
@@ -171,11 +174,19 @@ Settings read() {
     return s;
 }
 
+/// A child of a process that has not used a card yet may be given settings of its own: nothing rests on the parent's.
+std::atomic<bool> outdated{false};
+
+void reread_faults() {
+    try {
+        parse_faults();
+    } catch (const std::invalid_argument& error) { refuse(std::string(error.what()) + "\n" + fault_grammar); }
+}
+
 __attribute__((constructor)) void load() {
     settings();
-    try {
-        configured_faults();
-    } catch (const std::invalid_argument& error) { refuse(std::string(error.what()) + "\n" + fault_grammar); }
+    reread_faults();
+    pthread_atfork(nullptr, nullptr, [] { outdated = !committed_to_settings(); });
 }
 
 }  // namespace
@@ -205,7 +216,11 @@ std::optional<double> parse_duration(const std::string& text) {
 }
 
 const Settings& settings() {
-    static const Settings& s = *new Settings(read());
+    static Settings& s = *new Settings(read());
+    if (outdated.exchange(false, std::memory_order_relaxed)) {
+        s = read();
+        reread_faults();
+    }
     return s;
 }
 

@@ -1,0 +1,99 @@
+"""Noise that real hardware may show: no false alarm, and the same faults caught under it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from meta_tests.trial import forks, matrix, targeted
+from meta_tests.trial.catalogue import Fault
+from reports.outcome import FAILURES, Outcome
+
+# The strengths that hardware may show (emulator/README.md has the settings). Half precision outputs are rounded after
+# float32 accumulation in all of them, and a result close to a tie may fall to the other side.
+STRENGTHS = {
+    "ulp=1,reorder": "float32 sums in another order; exp, tanh, gelu, ... off by 1 unit in the last place",
+    "ulp=2,reorder": "float32 sums in another order; exp, tanh, gelu, ... off by up to 2 units in the last place",
+    "ulp=2,reorder,hf32": "the same, and HF32 (10 bits of mantissa), for convolutions, where torch_npu allows it",
+}
+STRONGEST = "ulp=2,reorder"
+# The emulator rounds the inputs of every product to HF32; torch_npu allows that in convolutions alone.
+ALLOWED = {"ulp=2,reorder,hf32": ("runtime/operators-convolution",)}
+
+
+def clean_runs(
+    store: targeted.Store,
+    plan: targeted.Plan,
+    faults: Sequence[Fault],
+    strengths: Sequence[str],
+    seeds: int,
+    jobs: int,
+    say: Callable[[str], None],
+) -> list[dict]:
+    """Runs the tests of one card that the catalogue names on cards that are noisy and otherwise honest.
+
+    Returns:
+        For each strength: "noise", "what", "runs", "green", "tests" in a run, "alarms" (red results by test), and
+        "families": the number of green runs by family, counting its own tests alone.
+    """
+    outcomes = targeted.honest(store, plan, faults, jobs, say)
+    several = {test["nodeid"] for test in plan.tests if test["multi"]}
+    of_family: dict[str, set[str]] = {}
+    for fault in faults:
+        of_family.setdefault(fault.family, set()).update(set(plan.of(fault)) - several)
+    wanted = set().union(*of_family.values())
+    tests = [
+        t["nodeid"]
+        for t in plan.tests
+        if t["nodeid"] in wanted and outcomes.get(((), t["nodeid"])) == str(Outcome.PASS)
+    ]
+    found = []
+    for strength in strengths:
+        runs = {}
+        meant = [test for test in tests if plan.owners[test] in ALLOWED.get(strength, (plan.owners[test],))]
+        for seed in range(seeds):
+            environment = {"NPU_EMULATOR_NOISE": f"{strength},seed={seed}"}
+            name = f"noise-{strength.replace(',', '-').replace('=', '')}-{seed}"
+            for part, chunk in enumerate(forks.chunks(meant, jobs)):
+                runs.update({run.name: (seed, run) for run in plan.runs(f"{name}-{part}", chunk, environment)})
+        red: dict[int, set[str]] = {seed: set() for seed in range(seeds)}
+        for ran in targeted.executed(store, [run for _, run in runs.values()], jobs):
+            alarms = {result.nodeid for result in ran.results if Outcome(result.outcome) in FAILURES}
+            red[runs[ran.run.name][0]] |= alarms
+            verdict = f"ALARM {', '.join(sorted(alarms))}" if alarms else "green"
+            say(f"{ran.run.name}: {len(ran.results)} tests, {verdict}")
+        green = {family: sum(not (own & red[seed]) for seed in red) for family, own in of_family.items()}
+        alarms = Counter(test for tests_of_run in red.values() for test in tests_of_run)
+        found.append(
+            {
+                **{
+                    "noise": strength,
+                    "what": STRENGTHS[strength],
+                    "runs": seeds,
+                    "green": sum(not one for one in red.values()),
+                },
+                **{"tests": len(meant), "alarms": dict(alarms), "families": green},
+            }
+        )
+    return found
+
+
+def under_noise(
+    store: targeted.Store, plan: targeted.Plan, faults: Sequence[Fault], jobs: int, say: Callable[[str], None]
+) -> dict[str, dict]:
+    """Whether faults of one card are caught on a noisy card, too, with four seeds in turn.
+
+    Returns:
+        By family: "faults", "killed", and the ids of those that "survived".
+    """
+    found: dict[str, dict] = {}
+    for seed in range(4):
+        chosen = faults[seed::4]
+        more = {"NPU_EMULATOR_NOISE": f"{STRONGEST},seed={seed}"}
+        for row in targeted.trial(store, plan, chosen, jobs, say, more):
+            counted = found.setdefault(row.fault.family, {"faults": 0, "killed": 0, "survived": []})
+            counted["faults"] += 1
+            counted["killed"] += row.status in (matrix.KILLED, matrix.MISSED)
+            if row.status not in (matrix.KILLED, matrix.MISSED):
+                counted["survived"].append(row.fault.id)
+    return found
