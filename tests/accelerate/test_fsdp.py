@@ -149,6 +149,18 @@ def test_each_rank_holds_its_share(trained, evidence, spec):
         evidence.check_equal("facts", {name: result.details[name] for name in expected}, expected)
 
 
+@requirement("accelerate/fsdp-replicas", level="extended")
+@pytest.mark.parametrize("version", [1, 2], ids=["fsdp1", "fsdp2"])
+def test_replicas_of_shards_train_as_one_process(ranks, follows, evidence, version):
+    """On four cards, two replicas of two shards each (HSDP), every rank holds a half and FSDP trains as one process."""
+    together = [Fsdp(version=v, replicas=2) for v in (1, 2)]
+    measured = ranks(together[version - 1], 4, together=together)
+
+    for result in measured:
+        evidence.check_equal("elements", result.details["elements"], ELEMENTS // 2)
+    follows(measured[0], together[version - 1])
+
+
 @requirement("accelerate/fsdp-fused-adamw", level="core")
 @each(FUSED)
 def test_fused_adamw_trains_as_one_process(trained, follows, spec):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.requirement import requirement
-from fixtures.workloads.fsdp import MODEL, Fsdp, SavedWeights
+from fixtures.workloads.fsdp import EACH, MODEL, Fsdp, SavedWeights
 from fixtures.workloads.sharded import ShardedSpec
 
 pytestmark = [pytest.mark.fsdp, pytest.mark.multi_npu, pytest.mark.checkpoint]
@@ -95,7 +95,7 @@ def test_merged_shards_are_the_weights(saved, command, reference, evidence, tmp_
 
 
 @requirement("accelerate/fsdp-resume-elsewhere", level="core")
-@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
 @each_state
 def test_other_ranks_resume(resumed, reference, evidence, version, kind, world_size):
     """As many new processes as saved a state of FSDP, or others, get exactly its weights and train on as one does."""
@@ -109,3 +109,19 @@ def test_other_ranks_resume(resumed, reference, evidence, version, kind, world_s
     evidence.check_curve("gradient norm", measured.gradient_norms, truth.gradient_norms[half:])
     peer = reference(ONE_PROCESS, "float32")
     evidence.check_tensors("weight", measured.final_weights, truth.final_weights, peer.final_weights)
+
+
+@requirement("accelerate/fsdp-files-of-each-rank", level="extended")
+@pytest.mark.parametrize("version", [1, 2], ids=["fsdp1", "fsdp2"])
+def test_each_rank_can_save_a_file_of_its_own(ranks, evidence, tmp_path, version):
+    """Model and optimizer saved with use_dcp=False, a file of each rank, are loaded again exactly."""
+    spec = Fsdp(version=version, state_dict="sharded", each_rank=True, save=str(tmp_path / "state"))
+
+    for measured in ranks(spec, 2, fresh=True):
+        details, half = measured.details, spec.steps // 2
+        weights = details["reloaded from each rank's files"]
+        evidence.check_equal("weights", weights, details["weights when saved"])
+        evidence.check_equal("losses", details["losses resumed from each rank's files"], measured.losses[half:])
+    files = sorted(file.name for file in (tmp_path / "state" / EACH).iterdir())
+    names = [f"{of}_0_rank{rank}.bin" for of in ("optimizer", "pytorch_model_fsdp") for rank in (0, 1)]
+    evidence.check_equal("files", files, names)
