@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from cpu_torch import torch
 
-from fixtures.localisation.collectives import Collective, first_wrong  # isort: skip  (imports torch)
+from torch.utils._python_dispatch import TorchDispatchMode  # isort: skip
+from fixtures.localisation.collectives import Collective, asked_reduction, first_wrong, reductions_known  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +136,37 @@ def test_what_is_wrong_with_a_collective(together, cause):
     found = first_wrong(together)
 
     assert (found and found["cause"]) == cause
+
+
+class Seen(TorchDispatchMode):
+    """Notes which reduction a collective is taken for."""
+
+    def __init__(self):
+        super().__init__()
+        self.reductions = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name.startswith("c10d::"):
+            self.reductions.append(asked_reduction())
+        return func(*args, **(kwargs or {}))
+
+
+def test_which_reduction_was_asked_for(tmp_path):
+    """By whichever function of torch.distributed, also through those that call others; a sum where nothing is said."""
+    dist, values = torch.distributed, torch.ones(4)
+    scatter = [name for name in ("reduce_scatter_tensor", "reduce_scatter_single") if hasattr(dist, name)]
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        with reductions_known(), Seen() as seen:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+            dist.reduce(values, 0, dist.ReduceOp.PRODUCT)
+            for name in scatter:
+                getattr(dist, name)(torch.empty(4), values, op=dist.ReduceOp.MIN)
+            dist.all_reduce(values)
+    finally:
+        dist.destroy_process_group()
+
+    assert seen.reductions == ["MAX", "PRODUCT", *["MIN"] * len(scatter), "SUM"]
 
 
 def test_a_sum_may_be_rounded():
