@@ -10,12 +10,14 @@ ARG TORCH_NPU=2.12.0
 SHELL ["/bin/bash", "-c"]
 WORKDIR /suite
 COPY requirements.txt .
-# numpy and the like are what torch_npu's own installation guide asks for beside the pair.
+# numpy and the like are what torch_npu's own installation guide asks for beside the pair, in whatever version fits it.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir torch==${TORCH} torch_npu==${TORCH_NPU} pyyaml decorator scipy attrs && \
     pip install --no-cache-dir -r requirements.txt
 COPY . .
 
-# CANN's variables, in every shell that the container starts, also those of `docker exec` and of CI steps.
+# CANN's variables, in every shell that the container starts, also those of `docker exec` and of CI steps; they expand there.
+# hadolint ignore=SC2016
 RUN printf '%s\n' 'for script in /usr/local/Ascend/ascend-toolkit/set_env.sh /usr/local/Ascend/cann/set_env.sh; do' \
     '    if [ -f "$script" ]; then source "$script"; break; fi' 'done' > /etc/profile.d/cann.sh
 ENV BASH_ENV=/etc/profile.d/cann.sh

@@ -3,6 +3,7 @@
 # docker run --rm --shm-size=2g npu-conformance-emulated pytest -m single_npu
 FROM python:3.11-slim-bookworm
 
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ git make && rm -rf /var/lib/apt/lists/*
 WORKDIR /suite
 COPY requirements.txt requirements-emulated.txt requirements-dev.txt ./
