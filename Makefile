@@ -68,6 +68,7 @@ $(VENV)/installed-for-tests: requirements-dev.txt requirements-emulated.txt | $(
 	@touch $@ $(VENV)/installed
 
 # Each older stack in an environment of its own, on emulated cards; each downloads its own torch (older-stacks/README.md).
+# torch_npu itself comes last: some releases ask for a build of torch ("2.9.0+cpu") that not every index has.
 STACKS ?= $(basename $(notdir $(wildcard older-stacks/*.txt)))
 
 older-stacks: $(addprefix older-stack-,$(STACKS))
@@ -75,6 +76,7 @@ older-stacks: $(addprefix older-stack-,$(STACKS))
 older-stack-%: older-stacks/%.txt
 	@test -x .venv-older/$*/bin/python || $(PYTHON) -m venv .venv-older/$*
 	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(subst -,==,$*)
 	.venv-older/$*/bin/python -m emulator --build
 	.venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
 

@@ -94,7 +94,9 @@ def check(options: argparse.Namespace) -> int:
     checkouts = options.check_arguments
     calls = checks.calls_in(checkouts, stack) if checkouts else records.read_record(version)
     operators = [checks.parse_operator(line) for line in build.facts["operators"]]
-    lines, well = checks.report_on(operators, calls.forms, checks.names_in_wheel(stack))
+    lines, well = checks.report_on(
+        operators, calls.forms, checks.names_in_wheel(stack), records.names_elsewhere(version)
+    )
     print("\n".join(lines))
     if options.record and not well:
         raise EmulatorError(f"Nothing recorded for torch_npu {version}: put right what is listed above first.")

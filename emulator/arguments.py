@@ -84,7 +84,7 @@ def compare(operators: Iterable[Operator], calls: Mapping[str, set[Form]]) -> Co
         forms = calls.get(operator.name)
         if not forms:
             no_call_site.append(operator.name)
-        elif any(call_sites.agree(operator.form, form) for form in forms):
+        elif any(call_sites.accepts(operator.form, form) for form in forms):
             agree.append(operator.name)
         else:
             called = " or ".join(call_sites.written(form) for form in sorted(forms))
@@ -136,18 +136,26 @@ def calls_in(checkouts: Sequence[Path], stack: Stack) -> CallSites:
 
 
 def report_on(
-    operators: Sequence[Operator], calls: Mapping[str, set[Form]], known_names: set[str]
+    operators: Sequence[Operator], calls: Mapping[str, set[Form]], known_names: set[str], elsewhere: set[str]
 ) -> tuple[list[str], bool]:
-    """The lines of a report, and whether all is well."""
+    """The lines of a report, and whether all is well.
+
+    Args:
+        operators: those that are declared.
+        calls: the call sites of the installed torch_npu.
+        known_names: the names in the installed torch_npu.
+        elsewhere: names that other releases call: an operator for those is no mistake.
+    """
     result = compare(operators, calls)
     declared = {operator.name for operator in operators}
-    unknown = sorted(declared - known_names)
+    unknown = sorted(declared - known_names - elsewhere)
     lines = [
         f"{len(result.agree)} operators agree with their call sites",
         f"{len(result.differ)} differ",
         *(f"    {line}" for line in result.differ),
         f"{len(result.no_call_site)} have no call site in the sources: {', '.join(result.no_call_site) or '-'}",
-        f"{len(unknown)} have a name that the installed torch_npu does not know: {', '.join(unknown) or '-'}",
+        f"{len(declared - known_names - set(unknown))} are for other releases of torch_npu",
+        f"{len(unknown)} have a name that no known torch_npu has: {', '.join(unknown) or '-'}",
         f"{len(known_names - declared)} of the {len(known_names)} names that it knows are not emulated "
         "(python -m emulator --info --missing lists them)",
     ]

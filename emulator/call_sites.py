@@ -119,6 +119,16 @@ def agree(a: Form, b: Form) -> bool:
     return len(a) == len(b) and all(x == y or UNKNOWN in (x, y) for x, y in zip(a, b, strict=True))
 
 
+def accepts(declared: Form, called: Form) -> bool:
+    """Whether an operator with these arguments can be called so: they agree, or are read narrower than passed.
+
+    The low byte of a 32 bit argument is the same number (on the little-endian machines of CANN), if it fits; some
+    releases pass the computation type of a matrix product as int8_t, others as int.
+    """
+    narrowed = tuple(a if (a, b) == (INT8, INT32) else b for a, b in zip(declared, called, strict=False))
+    return len(declared) == len(called) and agree(declared, narrowed)
+
+
 def written(form: Form) -> str:
     """The form as it stands in records and messages: "(tensor, tensor, scalar)"."""
     return f"({', '.join(form)})"

@@ -52,6 +52,12 @@ def read_record(version: str) -> CallSites:
     return CallSites(forms, frozenset(probed))
 
 
+def names_elsewhere(version: str) -> set[str]:
+    """The operators that known releases other than this one call."""
+    others = (other for other in known_versions() if record_file(other) != record_file(version))
+    return {name for other in others for name in read_record(other).forms}
+
+
 def write_record(version: str, calls: CallSites, sources: Sequence[str]) -> Path:
     """Records the call sites of a release, which makes it known. Returns the file."""
     header = [

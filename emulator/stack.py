@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from .errors import EmulatorError
@@ -81,11 +82,13 @@ def torch_needed_by(distribution: str) -> Requirement | None:
 def check_pair(stack: Stack, needed: Requirement | None) -> None:
     """Raises EmulatorError where this torch is not the one that torch_npu was built for.
 
-    Without metadata the first two parts of the versions must agree, as they do in all releases of torch_npu.
+    Without metadata the first two parts of the versions must agree, as they do in all releases of torch_npu. How torch
+    was built ("2.9.0+cpu", which some releases of torch_npu ask for on x86-64) changes none of its interfaces.
     """
     torch, torch_npu = Version(stack.torch.version), Version(stack.torch_npu.version)
     if needed and str(needed.specifier):
-        fits, wish = needed.specifier.contains(torch, prereleases=True), str(needed)
+        wanted = SpecifierSet(re.sub(r"\+[a-z0-9.]+", "", str(needed.specifier)))
+        fits, wish = wanted.contains(torch.public, prereleases=True), str(needed)
     else:
         fits, wish = torch.release[:2] == torch_npu.release[:2], f"torch {torch_npu.major}.{torch_npu.minor}"
     if not fits:

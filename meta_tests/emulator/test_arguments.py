@@ -241,6 +241,26 @@ def test_float_and_double_differ():
     )
 
 
+@pytest.mark.parametrize(("declared", "called", "fits"), [("int8_t", "int32", True), ("int", "int8", False)])
+def test_a_small_number_may_be_passed_wider_than_it_is_read(declared, called, fits):
+    """The low byte of an int is the same small number; an int of which only a byte was passed is not."""
+    one = parse_operator(f"aclnnOne Approximate ({declared} cube_math_type)")
+
+    assert bool(arguments.compare([one], {"aclnnOne": {(called,)}}).agree) is fits
+
+
+def test_an_operator_of_another_release_is_no_mistake():
+    """An operator that only other known releases call is counted apart; a name that none has is reported."""
+    both = [parse_operator("aclnnNew Movement (Tensor self)"), parse_operator("aclnnTypo Movement (Tensor self)")]
+
+    lines, well = arguments.report_on(both, {}, set(), {"aclnnNew"})
+
+    assert "1 are for other releases of torch_npu" in lines
+    assert "1 have a name that no known torch_npu has: aclnnTypo" in lines
+    assert not well
+    assert arguments.report_on(both[:1], {}, set(), {"aclnnNew"})[1]
+
+
 def test_an_unknown_argument_type_is_refused():
     """A new type of argument must be made known to the check, or the check would pass it over."""
     with pytest.raises(EmulatorError, match=r"argument of type Floats, of which emulator/arguments.py does not know"):

@@ -121,6 +121,13 @@ CANN_API HcclResult HcclGetCommName(HcclComm handle, char* name) {
     });
 }
 
+// Of torch_npu before 2.10, for torch.nn.DataParallel's collectives between the cards of one process.
+CANN_API HcclResult HcclCommInitAll(uint32_t, int32_t*, HcclComm*) {
+    return guarded("HcclCommInitAll", []() -> HcclResult {
+        throw Failure(HCCL_E_NOT_SUPPORT, "communicators of one process with several cards are not emulated");
+    });
+}
+
 // Of the features that torch_npu asks for: buffer size, determinism, the communicator's name.
 CANN_API uint32_t HcclGetCommConfigCapability() { return HCCL_COMM_CONFIG_COMM_NAME + 1; }
 
