@@ -94,15 +94,14 @@ def check(options: argparse.Namespace) -> int:
     checkouts = options.check_arguments
     calls = checks.calls_in(checkouts, stack) if checkouts else records.read_record(version)
     operators = [checks.parse_operator(line) for line in build.facts["operators"]]
-    lines, well = checks.report_on(
-        operators, calls.forms, checks.names_in_wheel(stack), records.names_elsewhere(version)
-    )
+    in_wheel = checks.names_in_wheel(stack)
+    lines, well = checks.report_on(operators, calls.forms, in_wheel, records.names_elsewhere(version))
     print("\n".join(lines))
     if options.record and not well:
         raise EmulatorError(f"Nothing recorded for torch_npu {version}: put right what is listed above first.")
     if options.record:
         sources = [checks.source_name(folder) for folder in options.check_arguments]
-        print(f"recorded in {records.write_record(version, calls, sources)}")
+        print(f"recorded in {records.write_record(version, calls, sources, in_wheel)}")
     return 0 if well else 1
 
 

@@ -1,7 +1,7 @@
 """The releases of torch_npu that the emulator knows: of each, how it calls the operators (recorded_arguments/)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from packaging.version import Version
@@ -11,6 +11,7 @@ from .errors import EmulatorError
 from .stack import Stack
 
 RECORDS = Path(__file__).parent / "recorded_arguments"
+ONLY_IN_WHEEL = "# Only in the wheel: "
 
 
 def record_file(version: str) -> Path:
@@ -53,19 +54,30 @@ def read_record(version: str) -> CallSites:
 
 
 def names_elsewhere(version: str) -> set[str]:
-    """The operators that known releases other than this one call."""
-    others = (other for other in known_versions() if record_file(other) != record_file(version))
-    return {name for other in others for name in read_record(other).forms}
+    """The operators that known releases other than this one call, or whose names their wheels have."""
+    others = [record_file(other) for other in known_versions() if record_file(other) != record_file(version)]
+    called = {name for file in others for name in re.findall(r"^\w+(?=\()", file.read_text(), re.MULTILINE)}
+    lines = [line for file in others for line in file.read_text().splitlines() if line.startswith(ONLY_IN_WHEEL)]
+    return called | {name for line in lines for name in line.removeprefix(ONLY_IN_WHEEL).split(", ")}
 
 
-def write_record(version: str, calls: CallSites, sources: Sequence[str]) -> Path:
-    """Records the call sites of a release, which makes it known. Returns the file."""
+def write_record(version: str, calls: CallSites, sources: Sequence[str], in_wheel: Collection[str] = ()) -> Path:
+    """Records the call sites of a release, which makes it known. Returns the file.
+
+    Args:
+        version: of torch_npu.
+        calls: found in its sources.
+        sources: their names and commits.
+        in_wheel: the names of operators in its wheel, some of which the sources may not call.
+    """
+    only_in_wheel = sorted(set(in_wheel) - set(calls.forms))
     header = [
         f"# What torch_npu {version} passes to each operator, extracted from its sources by",
         "#     python -m emulator --check-arguments CHECKOUT ... --record",
         "# An operator with two lines is called in two ways; ? is a type that the source does not say plainly.",
         "# probed: torch_npu looks whether the operator is there, and goes another way without it.",
         *(f"# Source: {source}" for source in sources),
+        *([ONLY_IN_WHEEL + ", ".join(only_in_wheel)] if only_in_wheel else []),
     ]
     lines = [
         name + written(form) + (" probed" if name in calls.probed else "")
