@@ -53,6 +53,12 @@ def test_a_pre_release_is_a_release():
         ({"soc": "Ascend910*"}, {"soc": ("Ascend910*",)}, {"soc": ["Ascend910*"]}, "soc Ascend910*"),
         ({"soc": ["a", "b"]}, {"soc": ("a", "b")}, {"soc": ["a", "b"]}, "soc a or b"),
         (
+            {"soc": "a", "torch": "<3"},
+            {"soc": ("a",), "torch": "<3"},
+            {"soc": ["a"], "torch": "<3"},
+            "soc a, torch <3",
+        ),
+        (
             {"cann": "<9", "torch": "absent"},
             {"cann": "<9", "torch": "absent"},
             {"cann": "<9", "torch": "absent"},

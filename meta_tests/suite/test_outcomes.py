@@ -140,6 +140,13 @@ def test_the_first_failed_phase_decides():
     passed, called = Phase("setup", "passed"), Phase("call", "passed")
 
     assert classify([passed, called, Phase("teardown", "passed")]) == (Outcome.PASS, "")
-    assert classify([passed, Phase("teardown", "passed")])[0] is Outcome.NOT_RUN
+    assert classify([passed, Phase("teardown", "passed")]) == (Outcome.NOT_RUN, "the test was not called")
     assert classify([passed, Phase("call", "skipped", "x"), Phase("teardown", "failed", "y")]) == (Outcome.FAIL, "y")
     assert classify([passed, Phase("call", "failed", "late", claims="TIMEOUT")]) == (Outcome.TIMEOUT, "late")
+    assert classify([passed, Phase("call", "failed", "wrong")]) == (Outcome.FAIL, "wrong")
+    unexpected = Phase("call", "failed", "[XPASS(strict)] it works")
+    assert classify([passed, unexpected]) == (Outcome.XPASS, "[XPASS(strict)] it works")
+    waived = Phase("call", "skipped", "UNSUPPORTED: x", expected_failure=True)
+    assert classify([passed, waived]) == (Outcome.XFAIL, "UNSUPPORTED: x")
+    assert classify([Phase("setup", "skipped", "UNSUPPORTED: no bf16")]) == (Outcome.UNSUPPORTED, "no bf16")
+    assert classify([passed, Phase("call", "skipped", "no card")]) == (Outcome.NOT_RUN, "no card")

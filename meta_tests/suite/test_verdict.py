@@ -1,10 +1,13 @@
 """From outcomes to requirements to one verdict, and what a reader sees of it."""
 
+import itertools
+
 import pytest
 
 from reports import summary
+from reports.conditions import Facts
 from reports.outcome import Outcome
-from reports.verdict import judge, verdict_line
+from reports.verdict import SEVERITY, aggregate, judge, verdict_line
 
 CARDS = {"cards": [0, 1], "emulated": True, "chip": "Ascend910B3"}
 
@@ -74,6 +77,89 @@ def test_the_last_line_of_a_real_card():
     assert verdict_line(judge([record("PASS")]), {"cards": [3], "chip": "Ascend910B3"}) == (
         "verdict: CONFORMANT on 1 card (Ascend910B3): 1 passed"
     )
+
+
+PROFILE = {
+    "name": "training-core",
+    "required": [{"id": f"demo/{name}", "level": "core", "features": ["single_npu"]} for name in ("a", "b")],
+    "unless": [{"id": ["demo/b"], "when": {"soc": ["Ascend910A*"]}, "reason": "no bfloat16"}],
+    "deselected": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("records", "soc", "line"),
+    [
+        (
+            [record("PASS", "demo/a"), record("PASS", "demo/b")],
+            None,
+            "CONFORMANT to training-core on no card: 2 passed",
+        ),
+        (
+            [record("PASS", "demo/a")],
+            None,
+            "INCOMPLETE to training-core on no card: 1 passed; 1 required left open",
+        ),
+        ([record("PASS", "demo/a")], "Ascend910A", "CONFORMANT to training-core on no card: 1 passed"),
+        (
+            [record("PASS", "demo/a"), record("UNSUPPORTED", "demo/b", level="core")],
+            None,
+            "INCOMPLETE to training-core on no card: 1 passed, 1 UNSUPPORTED; 1 required left open",
+        ),
+        (
+            [record("NOT_RUN", "demo/a", level="core")],
+            None,
+            "INCOMPLETE to training-core on no card: 1 not run; 2 required left open",
+        ),
+        (
+            [record("PASS", "demo/a"), record("PASS", "demo/b"), record("NOT_RUN", "demo/other", level="core")],
+            None,
+            "CONFORMANT to training-core on no card: 2 passed, 1 not run",
+        ),
+    ],
+)
+def test_a_profile_says_what_must_run(records, soc, line):
+    """Under a profile what it requires decides, and what it excuses does not; the last line names it."""
+    judged = judge(records, {"profile": PROFILE}, Facts(soc))
+
+    assert judged.profile == "training-core"
+    assert verdict_line(judged, {}) == f"verdict: {line}"
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"), [(["x"], "1 waiver out of order"), (["x", "y"], "2 waivers out of order")]
+)
+def test_waivers_out_of_order_leave_the_verdict_open(problems, said):
+    """A waiver that is out of order makes a run INCOMPLETE, and is counted in its last line."""
+    judged = judge([record("PASS")], {"waiver_problems": problems})
+
+    assert judged.problems == tuple(problems)
+    assert (judged.profile, judged.absent, judged.unanswered) == (None, (), ())
+    assert verdict_line(judged, {"chip": "Ascend910B3"}) == f"verdict: INCOMPLETE on no card: 1 passed; {said}"
+    assert judge([record("CRASH")], {"waiver_problems": problems}).verdict == "NOT CONFORMANT"
+
+
+@pytest.mark.parametrize(
+    ("header", "where"),
+    [
+        ({}, "no card"),
+        ({"chip": "Ascend910B3", "emulated": True}, "no card"),
+        ({"cards": [0]}, "1 card"),
+        ({"cards": [0], "chip": None, "emulated": False}, "1 card"),
+        ({"cards": [0, 1, 2], "chip": "A", "emulated": True}, "3 EMULATED cards (A)"),
+    ],
+)
+def test_the_last_line_of_an_empty_run(header, where):
+    """It says on which cards nothing was selected."""
+    assert verdict_line(judge([]), header) == f"verdict: INCOMPLETE on {where}: no requirement was selected"
+
+
+@pytest.mark.parametrize(("worse", "better"), list(itertools.pairwise(SEVERITY)))
+def test_the_worse_outcome_counts(worse, better):
+    """A requirement has the worst outcome of its tests; those that say nothing come behind those that failed."""
+    assert aggregate([better, worse, better]) is worse
+    assert SEVERITY[:2] == (Outcome.DEVICE_LOST, Outcome.CRASH)
+    assert set(SEVERITY) == set(Outcome)
 
 
 def test_the_matrix_counts_requirements():
