@@ -4,11 +4,13 @@
 #   make test          the project's own tests, then lint
 # and, for the suite itself:
 #   make trial         which faults of a card does it catch? FAULTS chooses by ids or families: make trial FAULTS="optimizers,all-*"
+#   make mutants       which small changes of its judges do their tests notice? MUTANTS chooses: make mutants MUTANTS="reports.verdict*"
 # PYTHON chooses the interpreter (>= 3.10); NPU_EMULATOR_* the emulated cards (emulator/README.md).
 
 PYTHON ?= python3
 MARK ?= single_npu
 FAULTS ?= *
+MUTANTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -30,7 +32,7 @@ VENV_OPTIONS := --system-site-packages
 RUN :=
 endif
 
-.PHONY: conformance test trial lint clean older-stacks
+.PHONY: conformance test trial mutants lint clean older-stacks
 .DELETE_ON_ERROR:
 
 conformance: $(VENV)/installed
@@ -43,6 +45,10 @@ test: $(VENV)/installed-for-tests
 
 trial: $(VENV)/installed-for-tests
 	$(BIN)/python -m meta_tests.trial --faults "$(FAULTS)"
+
+mutants: $(VENV)/installed-for-tests
+	$(BIN)/mutmut run $(foreach name,$(MUTANTS),"$(name)")
+	$(BIN)/mutmut results
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
@@ -81,4 +87,4 @@ older-stack-%: older-stacks/%.txt
 	.venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
 
 clean:
-	rm -rf $(VENV) .venv-older runs
+	rm -rf $(VENV) .venv-older runs mutants
