@@ -44,12 +44,11 @@ def test_the_suite_is_green(tmp_path):
     [
         ("aclrtStreamWaitEvent:null;aclnnAdds:delay=0.05@min-numel=200000", "runtime/streams"),
         ("aclrtSynchronizeStream:null;aclrtMemcpyAsync:delay=0.2@min-numel=1048576", "runtime/pinned-memory"),
-        ("aclrtSynchronizeEvent:null;aclnnMatmul:delay=0.05", "runtime/events"),
     ],
-    ids=["dropped wait of a stream", "copy that returns early", "dropped wait for an event"],
+    ids=["dropped wait of a stream", "copy that returns early"],
 )
 def test_missing_synchronisation_is_caught(tmp_path, faults, red):
     """A wait that is dropped, or a copy that is not there when it is waited for, turns its requirement red."""
-    name = {"runtime/streams": "streams", "runtime/pinned-memory": "pinned", "runtime/events": "events"}[red]
+    name = {"runtime/streams": "streams", "runtime/pinned-memory": "pinned"}[red]
 
     assert outcomes(tmp_path / "run", STREAMS, "-k", name, faults=faults)[red] == "FAIL"
