@@ -166,13 +166,15 @@ def test_a_forked_child_may_have_other_settings(emulated):
             pid = os.fork()
             if pid == 0:
                 os.environ["NPU_EMULATOR_FAULTS"] = faults
-                print((torch.ones(3, device="npu") + 1).sum().item() == expected, flush=True)
+                with torch.npu.stream(torch.npu.Stream()):
+                    print((torch.ones(3, device="npu") + 1).sum().item() == expected, flush=True)
                 os._exit(0)
             assert os.waitpid(pid, 0)[1] == 0
 
         torch.npu.device_count()
         child("aclnnAdds:zero", 0)
         child("", 6)
+        child("aclnnAdds:zero@stream=side", 0)
         child("aclnnAdds:scale=2", 12)
 
         pid = os.fork()
@@ -185,5 +187,5 @@ def test_a_forked_child_may_have_other_settings(emulated):
         cards=1,
     ).succeeded()
 
-    assert run.stdout.split() == ["True", "True", "True", "2"]
+    assert run.stdout.split() == ["True", "True", "True", "True", "2"]
     assert "unknown action 'nonsense'" in run.stderr

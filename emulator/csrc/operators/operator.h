@@ -263,7 +263,8 @@ struct Operator<Body> {
                 std::apply([&](auto&... each) { ((execution.ignores(names[i].c_str()) ? neutralise(each) : void(), i++), ...); },
                            arguments);
             }
-            if (info.kind == Kind::Matmul && settings().noise.hf32) {
+            if (info.kind == Kind::Matmul && settings().noise.hf32 &&
+                std::apply([](auto&... each) { return (allows_hf32(each) || ...); }, arguments)) {
                 std::apply([&](auto&... each) { (round_input(execution, each), ...); }, arguments);
             }
             if (!execution.dropped()) std::apply(Body, arguments);
@@ -276,6 +277,13 @@ struct Operator<Body> {
     }
 
   private:
+    /// The only int8_t of these operators is CANN's cubeMathType: 0 keeps the precision, 1 allows less, 3 asks for HF32.
+    template <class T>
+    static bool allows_hf32([[maybe_unused]] const T& argument) {
+        if constexpr (std::is_same_v<T, int8_t>) return argument == 1 || argument == 3;
+        return false;
+    }
+
     template <class T>
     static void round_input(const Execution& execution, T& argument) {
         if constexpr (std::is_same_v<T, Tensor>) argument = execution.matmul_input(argument);

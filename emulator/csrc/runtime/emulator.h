@@ -22,7 +22,7 @@ struct Noise {
     uint64_t seed = 0;
     int ulp = 0;           // largest error of approximated functions (exp, tanh, rsqrt, ...) in units in the last place
     bool reorder = false;  // float32 sums in another order: relative error of a few float32 eps, growing with sqrt(length)
-    bool hf32 = false;     // float32 matrix products from inputs rounded to a 10 bit mantissa, as with HF32 enabled
+    bool hf32 = false;     // float32 products from inputs rounded to a 10 bit mantissa, where cubeMathType allows it
 };
 
 struct Settings {

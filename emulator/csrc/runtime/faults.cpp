@@ -3,7 +3,6 @@
 #include <fnmatch.h>
 #include <signal.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -263,9 +262,11 @@ bool fires(ConfiguredFault& fault, const Call& call, bool side) {
 }
 
 bool side_streams_matter() {
-    static const bool matter =
-        std::any_of(configured_faults().begin(), configured_faults().end(), [](auto& fault) { return fault.selectors.side_stream; });
-    return matter;
+    // Asked anew each time: a process that was forked may have been given other faults than the one it came from.
+    for (auto& fault : configured_faults()) {
+        if (fault.selectors.side_stream) return true;
+    }
+    return false;
 }
 
 bool may_become_stale(const char* name) {

@@ -1,0 +1,43 @@
+"""Noise of honest cards goes where hardware may show it, and nowhere else."""
+
+import pytest
+
+PRODUCTS = """
+import torch
+
+torch.manual_seed(0)
+x, weight = torch.randn(1, 3, 16, 16), torch.randn(4, 3, 3, 3)
+a, b, bias = torch.randn(33, 65), torch.randn(65, 17), torch.randn(17)
+stack, other = torch.randn(4, 9, 33), torch.randn(4, 33, 7)
+
+def rounded(t):
+    "To the ten bits of mantissa that HF32 keeps, ties to even."
+    bits = t.contiguous().view(torch.int32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+def products(move):
+    conv = torch.nn.functional.conv2d(move(x), move(weight))
+    added = torch.addmm(torch.zeros_like(move(bias)), move(a), move(b))
+    return [conv, move(a) @ move(b), added, move(stack) @ move(other)]
+
+def same(measured, expected):
+    return [bool((m.cpu() - e).abs().max() < 1e-5 * e.abs().max()) for m, e in zip(measured, expected, strict=True)]
+
+measured, exact, coarse = (products(move) for move in (lambda t: t.npu(), lambda t: t, rounded))
+print(*same(measured, exact), *same(measured, coarse))
+"""
+
+
+@pytest.mark.parametrize(
+    ("allowed", "coarse"),
+    [
+        ("", [True, False, False, False]),  # torch_npu's own choice
+        ("torch.npu.conv.allow_hf32 = False\n", [False] * 4),
+        ("torch.npu.conv.allow_hf32 = False; torch.npu.matmul.allow_hf32 = True\n", [False, True, True, True]),
+    ],
+)
+def test_hf32_is_used_where_it_is_allowed(emulated, allowed, coarse):
+    """Products in float32 keep their precision, unless torch_npu allows HF32 for their kind."""
+    run = emulated("import torch, torch_npu\n" + allowed + PRODUCTS, noise="hf32").succeeded()
+
+    assert run.stdout.split() == [str(one) for one in ([not hf32 for hf32 in coarse] + coarse)]
