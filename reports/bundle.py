@@ -24,14 +24,17 @@ from reports.run import Run
 from reports.suite import ROOT
 from reports.verdict import verdict_line
 
-OF_THE_SUITE = ("docs/CATALOGUE.md", "docs/TRIAL.md", "meta_tests/faults.toml", "profiles.toml", "waivers.toml")
+OF_THE_SUITE = (
+    *("docs/CATALOGUE.md", "docs/TRIAL.md", "docs/trial.json", "meta_tests/faults.toml"),
+    *("profiles.toml", "waivers.toml"),
+)
 README = """A run of npu-conformance, handed over as evidence.
 
 journals/          what the run recorded, line by line, each chained to the one before
 reports/           made of the journals alone: a page, JUnit, CTRF, Markdown, the support matrix
 provenance.json    what was tested, and by which revision of the suite
 waivers.json       the known failures that the run waived, and all that it was given
-suite/             of the suite that made this archive: requirements, trial, profiles, waivers
+suite/             of the suite that made this archive: requirements, trial with its kill matrix, profiles, waivers
 manifest.sha256    sums of all files: sha256sum -c manifest.sha256
 
 To check everything, with the suite:  python -m reports verify THIS-ARCHIVE.tar.gz

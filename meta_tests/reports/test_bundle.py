@@ -47,7 +47,7 @@ def test_an_archive_has_everything(handed_over, tmp_path, capsys):
     assert files["journals/journal.jsonl"] == (tmp_path / "run/journal.jsonl").read_bytes()
     assert {"reports/report.html", "reports/junit.xml", "reports/ctrf.json", "reports/summary.md", "reports/matrix.csv",
             "provenance.json", "waivers.json", "README.txt", "suite/docs/CATALOGUE.md", "suite/profiles.toml",
-            "suite/waivers.toml", "manifest.sha256"} <= set(files)  # fmt: skip
+            "suite/docs/trial.json", "suite/waivers.toml", "manifest.sha256"} <= set(files)  # fmt: skip
     assert json.loads(files["waivers.json"])["used"][0]["waiver"]["defect"] == "D1"
     assert json.loads(files["provenance.json"])["headers"][0]["machine"]["name"] == "box"
     capsys.readouterr()

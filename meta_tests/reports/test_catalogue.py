@@ -1,5 +1,6 @@
 """The catalogue of requirements: complete, with sources and proofs, and docs/CATALOGUE.md is current."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,18 +43,36 @@ forward = "values"
 
 [[fault]]
 id = "too-large"
+line = "aclnnMm:scale=2"
 requirements = ["demo/a[fp16]", "demo/other, demo/a[bf16]"]
 
 [[fault]]
 id = "too-small"
+line = "aclnnMm:zero"
 requirements = ["demo/*"]
+
+[[fault]]
+id = "hangs"
+line = "aclnnMm:hang"
+requirements = ["demo/b"]
 """
+
+COLUMNS = ("id", "line", "patch", "loud", "caught")
+ROWS = [
+    ("too-large", "aclnnMm:scale=2", "", False, {"demo/a": 1.5}),
+    ("too-small", "aclnnMm:scale=0.5", "", False, {"demo/a": 1.5, "demo/b": 1.5}),  # its line is another one now
+    ("hangs", "aclnnMm:hang", "", True, {"demo/b": 1.5}),
+]
+FILES = {
+    **{"tests/demo/test_x.py": TEST, catalogue.SOURCES: SOURCES, catalogue.FAULTS: FAULTS},
+    catalogue.RECORD: json.dumps({"faults": [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]}),
+}
 
 
 @pytest.fixture
 def suite(tmp_path):
-    """A suite of two requirements, with sources and faults."""
-    for name, text in (("tests/demo/test_x.py", TEST), (catalogue.SOURCES, SOURCES), (catalogue.FAULTS, FAULTS)):
+    """A suite of two requirements, with sources, faults and the record of a trial."""
+    for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -67,8 +86,8 @@ def test_entries_are_complete(suite):
     assert a.declared.features == ("fp16", "single_npu")
     assert a.declared.test == "tests/demo/test_x.py::test_a"
     assert (a.guide, a.link, str(a.since)) == ("Section one", "https://example.org/docs", "demo >=1.2")
-    assert a.faults == ("too-large", "too-small")
-    assert (b.guide, b.faults) == ("Section two", ("too-small",))
+    assert (a.faults, a.seen) == (("too-large", "too-small"), ("too-large",))
+    assert (b.guide, b.faults, b.seen) == ("Section two", ("too-small", "hangs"), ())
     assert b.since.hold(Facts(versions={"demo": "1.3"}))
 
 
@@ -79,14 +98,15 @@ def test_the_page(suite):
     row = next(line for line in page.splitlines() if line.startswith("| `demo/a`"))
     assert "A thing \\| works well." in row
     assert row.replace("\\|", "").count("|") == 9
-    assert "2 requirements, 2 proven by a fault." in page
+    assert row.endswith("| too-large, *too-small* |")
+    assert "2 requirements, 1 proven by a fault." in page
 
 
 def test_a_suite_without_faults(suite):
     """Where nobody has proven anything yet, nothing is said to be proven."""
     (suite / catalogue.FAULTS).unlink()
 
-    assert [entry.faults for entry in catalogue.entries(suite)] == [(), ()]
+    assert [(entry.faults, entry.seen) for entry in catalogue.entries(suite)] == [((), ()), ((), ())]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +119,7 @@ def test_a_suite_without_faults(suite):
         (catalogue.SOURCES, "[[source]]\nid = 'x'\nsince = { a = 'one' }\n", "Invalid specifier"),
         (catalogue.FAULTS, "[[fault]]\nid = 'x'\nrequirements = 'y'\n", "faults.toml, line 1: a fault has an id and a"),
         (catalogue.FAULTS, "\x00", "faults.toml: not TOML"),
+        (catalogue.RECORD, '{"faults": [3]}', "trial.json: not as python -m meta_tests.trial record writes it"),
         ("tests/demo/test_x.py", "def (", "test_x.py: cannot be read as Python"),
     ],
 )

@@ -1,5 +1,6 @@
 """The trial of the suite: its catalogue, how it judges, what it writes, and a small one from end to end."""
 
+import fnmatch
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from meta_tests.trial import catalogue, lies, matrix, page
 from meta_tests.trial.catalogue import CatalogueError, Fault
 from meta_tests.trial.forks import MARK, Ran, Run, TestResult, chunks
 from meta_tests.trial.targeted import Store
+from reports import suite
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULT = Fault("too-large", "forward", "Sums are too large.", ("demo/sum", "demo/mean"), "aclnnReduceSum:scale=2")
@@ -41,6 +43,15 @@ def test_the_catalogue_is_in_order():
     assert {fault.family for fault in known.faults} == set(known.families)
     assert {fault.patch for fault in known.faults if fault.patch} == set(lies.LIES)
     assert all(function.__doc__ for _, function in lies.LIES.values())
+
+
+def test_faults_name_what_the_suite_requires():
+    """Every requirement that a fault names is one of the suite, whatever was renamed since."""
+    ids = [one.id for one in suite.declared(ROOT)]
+    entries = [entry for fault in catalogue.read().faults for entry in fault.requirements]
+    named = {part.strip().split("[")[0] for entry in entries for part in entry.split(",")}
+
+    assert not {name for name in named if not fnmatch.filter(ids, name)}
 
 
 def test_the_emulator_takes_every_line(built):

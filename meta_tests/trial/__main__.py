@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from meta_tests.trial import catalogue, page
+from meta_tests.trial import catalogue, page, record
 
 ROOT = Path(__file__).parents[2]
 MARK = "NPU_CONFORMANCE_TRIAL"  # in the environment of all that belongs to a trial; see forks.py
@@ -20,6 +20,7 @@ COMMANDS = {
     "limits": "the smallest errors that are caught, by bisection",
     "unnamed": "list the requirements that no fault of the catalogue names",
     "page": "write the page anew from the results that are there",
+    "record": "take what DIR has into docs/trial.json, and the tables of docs/TRIAL.md",
 }
 
 
@@ -66,6 +67,8 @@ def main(words: list[str]) -> int:
     if options.command == "page":
         return write_page(options.out)
     try:
+        if options.command == "record":
+            return write_record(options.out)
         faults = catalogue.read().matching(options.faults)
         if not faults:
             raise catalogue.CatalogueError(
@@ -123,12 +126,14 @@ def hold(options: argparse.Namespace, faults) -> int:
 
 
 def noise(options: argparse.Namespace, plan, store, faults) -> int:
-    """Runs honest cards with noise, and the faults of one card again under noise."""
+    """Runs honest cards with noise, and the silent faults of one card again under noise."""
     from meta_tests.trial import noise as noisy
 
     several = {test["nodeid"] for test in plan.tests if test["multi"]}
     chosen = [
-        f for f in faults if not f.loud and not f.environment and not several & set(plan.of(f)) and not f.survives
+        fault
+        for fault in faults
+        if not (fault.loud or fault.patch or fault.environment or fault.survives or several & set(plan.of(fault)))
     ]
     strengths = [noisy.STRONGEST] if options.strongest else list(noisy.STRENGTHS)
     clean = noisy.clean_runs(store, plan, chosen, strengths, options.seeds, options.jobs, say)
@@ -160,6 +165,23 @@ def write_page(directory: Path) -> int:
             ValueError(f"{directory / page.TRIAL} is not there; hold a trial first: python -m meta_tests.trial")
         )
     say(str(page.write(directory)))
+    return 0
+
+
+def write_record(directory: Path) -> int:
+    """Takes the results of a directory into the shipped record, and that into its page."""
+    found = {name: directory / f"{name}.json" for name in ("trial", *record.MEASURED)}
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in found.items() if file.exists()}
+    if not found:
+        return complain(ValueError(f"{directory} has no results; hold a trial first: python -m meta_tests.trial"))
+    known, whole = record.read(), catalogue.read()
+    if "trial" in found:
+        known = record.updated(known, found.pop("trial"), whole.faults)
+    known |= found
+    record.FILE.write_text(record.text(known), encoding="utf-8")
+    page_of = record.page(record.PAGE.read_text(encoding="utf-8"), known, whole.families, whole.faults)
+    record.PAGE.write_text(page_of, encoding="utf-8")
+    say(f"{record.FILE}: {len(known['faults'])} of {len(whole.faults)} faults")
     return 0
 
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -290,13 +290,13 @@ def execute(runs: Iterable[Run], directory: Path, references: Path, jobs: int) -
             processes.signal_marked(MARK, str(one.directory), signal.SIGKILL)
 
 
-def chunks(tests: Sequence[str], count: int) -> list[list[str]]:
-    """The tests in at most ``count`` parts of about the same number; tests of one file stay together."""
-    files: dict[str, list[str]] = {}
+def chunks(tests: Sequence[str], count: int, by: Callable[[str], str] = str) -> list[list[str]]:
+    """The tests in at most ``count`` parts of one size, about; those of files for which ``by`` is one stay together."""
+    groups: dict[str, list[str]] = {}
     for test in tests:
-        files.setdefault(test.split("::")[0], []).append(test)
+        groups.setdefault(by(test.split("::")[0]), []).append(test)
     parts: list[list[str]] = [[] for _ in range(count)]
-    for group in sorted(files.values(), key=len, reverse=True):
+    for group in sorted(groups.values(), key=len, reverse=True):
         min(parts, key=len).extend(group)
     return [part for part in parts if part]
 

@@ -65,7 +65,10 @@ class _AfterImport:
         if name != self.module:
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # an import that failed may be tried again, and is lied to again
         if spec and spec.loader:
             execute = spec.loader.exec_module
 
@@ -108,12 +111,6 @@ def configuration_forgets_the_precision(module):
         return {**original(self, *arguments), "mixed_precision": "no"}
 
     _instead(module.ClusterConfig, "to_dict", without_precision)
-
-
-@lie("accelerate.utils")
-def bfloat16_is_always_available(module):
-    """Accelerate finds bfloat16 available whatever torch_npu says."""
-    _instead(module, "is_bf16_available", lambda original, *_, **__: True)
 
 
 @lie("transformers.cli.system")
@@ -228,3 +225,116 @@ def training_takes_the_cpu(module):
         return original(self, cpu=True, **keywords)
 
     _instead(module.PartialState, "__init__", on_the_cpu)
+
+
+@lie("accelerate.big_modeling")
+def empty_weights_are_made_on_the_card(module):
+    """Weights that are to be empty are made on the card."""
+
+    def there(original, device, include_buffers=None):
+        return original("npu" if str(device) == "meta" else device, include_buffers)
+
+    _instead(module, "init_on_device", there)
+
+
+@lie("accelerate.big_modeling")
+def dispatched_models_can_be_moved(module):
+    """A model that is partly offloaded lets itself be moved."""
+
+    def unguarded(original, model, *arguments, **keywords):
+        dispatched = original(model, *arguments, **keywords)
+        for name in ("to", "npu"):
+            dispatched.__dict__.pop(name, None)
+        return dispatched
+
+    _instead(module, "dispatch_model", unguarded)
+    package = sys.modules["accelerate"]
+    if hasattr(package, "dispatch_model"):  # it was imported before
+        package.dispatch_model = module.dispatch_model
+
+
+@lie("accelerate.accelerator")
+def every_rank_gets_the_same_batches(module):
+    """Every rank is handed the batches of rank 0."""
+    _instead(
+        module, "prepare_data_loader",
+        lambda original, *arguments, **keywords: original(*arguments, **{**keywords, "process_index": 0}),
+    )  # fmt: skip
+
+
+@lie("accelerate.data_loader")
+def lengths_count_the_batches_of_all(module):
+    """The length of a rank's loader counts the batches of all ranks."""
+    _instead(module.BatchSamplerShard, "__len__", lambda original, self: len(self.batch_sampler))
+
+
+@lie("torch.nn.parallel.distributed")
+def gradients_are_always_synchronised(module):
+    """DistributedDataParallel adds gradients up within no_sync, too."""
+    from contextlib import nullcontext
+
+    _instead(module.DistributedDataParallel, "no_sync", lambda original, self: nullcontext())
+
+
+@lie("torch.nn.parallel.distributed")
+def unused_parameters_are_accepted(module):
+    """DistributedDataParallel takes a parameter that no rank uses without being told."""
+
+    def accepting(original, self, *arguments, **keywords):
+        return original(self, *arguments, **{**keywords, "find_unused_parameters": True})
+
+    _instead(module.DistributedDataParallel, "__init__", accepting)
+
+
+@lie("torch.distributed.fsdp.fully_sharded_data_parallel")
+def nothing_is_sharded(module):
+    """FSDP1 leaves the whole model on every rank."""
+
+    def whole(original, self, *arguments, **keywords):
+        return original(self, *arguments, **{**keywords, "sharding_strategy": module.ShardingStrategy.NO_SHARD})
+
+    _instead(module.FullyShardedDataParallel, "__init__", whole)
+
+
+@lie("accelerate.state")
+def every_rank_takes_the_first_card(module):
+    """Accelerate puts every rank on the first card."""
+
+    def first(original, self):
+        import torch
+
+        original(self)
+        self.device = torch.device("npu", 0)
+        torch.npu.set_device(0)
+
+    _instead(module.PartialState, "set_device", first)
+
+
+@lie("accelerate.state")
+def nobody_waits_for_the_main_process(module):
+    """All ranks enter at once what the main process is to enter first."""
+    from contextlib import nullcontext
+
+    _instead(module.PartialState, "main_process_first", lambda original, self: nullcontext())
+
+
+@lie("accelerate.state")
+def foreign_backends_are_ignored(module):
+    """A backend for other devices is silently replaced."""
+
+    def replacing(original, self, cpu=False, **keywords):
+        return original(self, cpu, **{**keywords, "backend": None})
+
+    _instead(module.PartialState, "__init__", replacing)
+
+
+@lie("torch._tensor")
+def losses_are_kept(module):
+    """Every loss of a training stays on the card."""
+    kept = []
+
+    def keeping(original, self, *arguments, **keywords):
+        kept.append(self.detach().clone())
+        return original(self, *arguments, **keywords)
+
+    _instead(module.Tensor, "backward", keeping)

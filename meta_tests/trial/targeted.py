@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fixtures import provenance
 from meta_tests.trial import forks, matrix
 from meta_tests.trial.catalogue import CatalogueError, Fault, tests_of
 from meta_tests.trial.forks import ROOT, Ran, Run, TestResult, TrialError
@@ -159,8 +161,12 @@ def honest(
         known = needed.setdefault(tuple(sorted(fault.environment.items())), [])
         known += [test for test in plan.of(fault) if test not in known]
     runs = []
+    several = {test["nodeid"] for test in plan.tests if test["multi"]}
     for number, (environment, tests) in enumerate(needed.items()):
-        for part, chunk in enumerate(forks.chunks(tests, 2 * jobs)):
+        one = forks.chunks([test for test in tests if test not in several], 2 * jobs)
+        # Workloads of several cards that the tests of a folder share are started once.
+        many = forks.chunks([test for test in tests if test in several], 2 * jobs, by=os.path.dirname)
+        for part, chunk in enumerate(one + many):
             runs += plan.runs(f"honest-{number}-{part}", chunk, dict(environment))
     settings = {run.name: next(e for n, e in enumerate(needed) if run.name.split("-")[1] == str(n)) for run in runs}
     outcomes: dict[tuple, str] = {}
@@ -215,6 +221,7 @@ def trial(
 
 def report(plan: Plan, rows: Sequence[matrix.Row], seconds: float, jobs: int) -> dict:
     """The trial as JSON."""
+    facts = provenance.header(ROOT)
     levels = {test["requirement"]: test["level"] for test in plan.tests}
     proofs = matrix.proofs(rows)
     # A known failure, which every run of the suite holds to its word, is a requirement that today's stack turns red.
@@ -231,6 +238,8 @@ def report(plan: Plan, rows: Sequence[matrix.Row], seconds: float, jobs: int) ->
     return {
         "schema": 1,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "revision": facts["revision"],
+        "versions": facts["versions"],
         "mode": "full" if plan.full else "targeted",
         "seconds": round(seconds, 1),
         "cpu": round(sum(row.cpu for row in rows), 1),
