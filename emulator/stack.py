@@ -5,6 +5,7 @@ import importlib.util
 import platform
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from .errors import EmulatorError
+
+NOT_BESIDE_CUDA = (2, 12)  # torch_npu from here on; observed with 2.12.0.post3 and 2.13.0, not with 2.9.0
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,35 @@ def find_stack() -> Stack:
     advice = "The pinned pair: pip install -r requirements-emulated.txt"
     stack = Stack(find_package("torch", advice), find_package("torch_npu", advice))
     check_pair(stack, torch_needed_by("torch_npu"))
+    check_build(stack, needed_by("torch"))
     return stack
+
+
+def needed_by(distribution: str) -> list[Requirement]:
+    """What the wheel's metadata asks for, as it applies to this machine."""
+    try:
+        wanted = map(Requirement, importlib.metadata.requires(distribution) or [])
+    except importlib.metadata.PackageNotFoundError:  # a source tree on the path
+        return []
+    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def torch_needed_by(distribution: str) -> Requirement | None:
     """What the wheel's metadata asks of torch, for example `torch==2.13.0.*`."""
-    try:
-        wanted = map(Requirement, importlib.metadata.requires(distribution) or [])
-    except importlib.metadata.PackageNotFoundError:  # a source tree on the path
-        return None
-    return next((requirement for requirement in wanted if requirement.name == "torch"), None)
+    return next((requirement for requirement in needed_by(distribution) if requirement.name == "torch"), None)
+
+
+def check_build(stack: Stack, needed: Iterable[Requirement]) -> None:
+    """Raises EmulatorError where torch is a build for CUDA, beside which torch_npu ends the process."""
+    beside_cuda = Version(stack.torch_npu.version).release < NOT_BESIDE_CUDA
+    if beside_cuda or not any(requirement.name.startswith("nvidia-") for requirement in needed):
+        return
+    release = Version(stack.torch_npu.version).base_version
+    raise EmulatorError(
+        f"torch {stack.torch.version} is a build for CUDA, beside which torch_npu {stack.torch_npu.version} cannot be "
+        "loaded (both register the same options of the allocator: Duplicated key). Install a build for the CPU: "
+        f"pip install torch=={release} --index-url https://download.pytorch.org/whl/cpu"
+    )
 
 
 def check_pair(stack: Stack, needed: Requirement | None) -> None:

@@ -104,6 +104,18 @@ def test_another_build_of_the_torch_that_belongs(installation):
     refused(installation.emulator("true"), "needs a compiler")
 
 
+def test_torch_for_cuda(installation):
+    """A torch that was built for CUDA is refused before torch_npu ends the process beside it, with what to install."""
+    installation.package("torch", "2.13.0+cu130", needs="nvidia-nccl-cu13==2.29.7; platform_system == 'Linux'")
+    installation.package("torch_npu", "2.13.0", needs="torch==2.13.0.*")
+
+    refused(
+        installation.emulator("true"),
+        "torch 2.13.0+cu130 is a build for CUDA",
+        "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
+    )
+
+
 def test_torch_that_does_not_belong_to_torch_npu_without_metadata(installation):
     """Where torch_npu has no metadata the first two parts of the versions must agree."""
     installation.package("torch", "2.12.0")

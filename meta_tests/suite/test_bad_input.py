@@ -5,6 +5,7 @@ import importlib.metadata
 import pytest
 
 from conftest import ROOT
+from fixtures import discovery
 
 PASSING = """
 @pytest.mark.host
@@ -182,6 +183,19 @@ def test_pairs_that_belong_together(suite, distributions, pair):
     path = distributions(torch=pair[0], torch_npu=pair[1])
 
     assert suite(PASSING, "-n", "0", env={"PYTHONPATH": f"{path}:{ROOT}"}).returncode == 0
+
+
+@pytest.mark.parametrize(("torch_npu", "refused"), [("2.13.0", True), ("2.9.0", False)])
+def test_a_torch_for_cuda(torch_npu, refused):
+    """A torch whose metadata asks for NVIDIA's libraries on this machine is refused beside a torch_npu from 2.12 on."""
+    asked = ["filelock", "nvidia-nccl-cu13==2.29.7; platform_system == 'Linux'"]
+    elsewhere = ["nvidia-nccl-cu13==2.29.7; platform_system == 'Windows'"]
+
+    problem = discovery.pair_problem(torch_npu, torch_npu, [f"torch=={torch_npu}+cpu"], asked)
+
+    assert bool(problem) is refused
+    assert not refused or "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu" in problem
+    assert discovery.pair_problem(torch_npu, torch_npu, [], elsewhere) is None
 
 
 def test_cann_not_sourced(suite):

@@ -26,8 +26,12 @@ void enter_setup(const char* name) {
     if (int code = enter_runtime(name)) throw Failure(static_cast<HcclResult>(code), "failure injected by a fault");
 }
 
-double timeout_of(const HcclCommConfig* config) {
-    return config && config->hcclExecTimeOut > 0 ? config->hcclExecTimeOut : settings().hccl_timeout_seconds;
+// The headers of torch_npu before 2.10 have a configuration without it.
+template <class Config>
+double timeout_of(const Config* config) {
+    if constexpr (requires { config->hcclExecTimeOut; })
+        if (config && config->hcclExecTimeOut > 0) return config->hcclExecTimeOut;
+    return settings().hccl_timeout_seconds;
 }
 
 std::string name_in(const HcclCommConfig* config, uint64_t otherwise) {

@@ -172,23 +172,26 @@ CANN_API aclError aclrtSynchronizeDeviceWithTimeout(int32_t timeout_ms) {
 }
 CANN_API aclError aclrtSynchronizeDevice() { return aclrtSynchronizeDeviceWithTimeout(-1); }
 
+// The numbers of attributes that the headers of torch_npu before 2.10 do not name.
+enum : int { CUBE_CORE_NUM = 102, TOTAL_GLOBAL_MEM_SIZE = 301, L2_CACHE_SIZE = 302, PHY_CHIP_ID = 402 };
+
 CANN_API aclError aclrtGetDeviceInfo(uint32_t card, aclrtDevAttr attribute, int64_t* value) {
     if (!valid_card(static_cast<int>(card))) return invalid_card("aclrtGetDeviceInfo", card);
-    switch (attribute) {
+    switch (static_cast<int>(attribute)) {
         case ACL_DEV_ATTR_AICORE_CORE_NUM:
-        case ACL_DEV_ATTR_CUBE_CORE_NUM:
+        case CUBE_CORE_NUM:
             *value = chip().cube_cores;
             return ACL_SUCCESS;
         case ACL_DEV_ATTR_VECTOR_CORE_NUM:
             *value = chip().vector_cores;
             return ACL_SUCCESS;
-        case ACL_DEV_ATTR_L2_CACHE_SIZE:
+        case L2_CACHE_SIZE:
             *value = chip().l2_bytes;
             return ACL_SUCCESS;
-        case ACL_DEV_ATTR_TOTAL_GLOBAL_MEM_SIZE:
+        case TOTAL_GLOBAL_MEM_SIZE:
             *value = static_cast<int64_t>(settings().memory_bytes);
             return ACL_SUCCESS;
-        case ACL_DEV_ATTR_PHY_CHIP_ID:
+        case PHY_CHIP_ID:
             *value = physical_card(static_cast<int>(card));
             return ACL_SUCCESS;
         default:
@@ -203,7 +206,7 @@ CANN_API aclError aclGetDeviceCapability(uint32_t card, aclDeviceInfo attribute,
         case ACL_DEVICE_INFO_VECTOR_CORE_NUM:
             return aclrtGetDeviceInfo(card, ACL_DEV_ATTR_VECTOR_CORE_NUM, value);
         case ACL_DEVICE_INFO_L2_SIZE:
-            return aclrtGetDeviceInfo(card, ACL_DEV_ATTR_L2_CACHE_SIZE, value);
+            return aclrtGetDeviceInfo(card, static_cast<aclrtDevAttr>(L2_CACHE_SIZE), value);
         default:
             return unsupported("aclGetDeviceCapability", "such attribute of a device");
     }

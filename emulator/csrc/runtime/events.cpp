@@ -51,6 +51,10 @@ int create(aclrtEvent* handle) {
 
 using namespace npu_emulator;
 
+#ifndef ACL_EVENT_IPC  // in the headers of torch_npu before 2.10
+#define ACL_EVENT_IPC 0x40U
+#endif
+
 CANN_API aclError aclrtCreateEvent(aclrtEvent* event) { return create(event); }
 CANN_API aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t flag) { return aclrtCreateEventExWithFlag(event, flag); }
 CANN_API aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t flag) {
