@@ -1,9 +1,12 @@
 """accelerate on several cards of one machine: its own shipped checks, through accelerate launch."""
 
+import json
+
 import pytest
 
 from fixtures.discovery import version_of
 from fixtures.requirement import requirement, unsupported
+from fixtures.workloads import hub_files
 
 pytestmark = [pytest.mark.multi_npu, pytest.mark.cli]
 
@@ -13,8 +16,11 @@ SCRIPTS = {
     "test_sync": "no_sync and gradient accumulation",
     "test_distributed_data_loop": "uneven data, join_uneven_inputs, dispatch of batches",
 }
-# Of the other scripts there, those in external_deps load models and data from a hub, or do nothing on NPUs
-# (test_pippy); test_merge_weights is about FSDP.
+EXTERNAL = "accelerate.test_utils.scripts.external_deps"  # they load models, data and metrics from a hub
+MODEL = [f"--model_name_or_path={hub_files.CLASSIFIER}"]
+KNOWN = 0.9  # a share of the rows, which the model knows; one label for all of them would be right for half
+# Of the others there, test_pippy does nothing on NPUs, test_zero3_integration asks for nccl, and test_ds_multiple_model
+# for files of accelerate's repository that are not installed.
 
 
 @requirement("accelerate/shipped-checks", level="core")
@@ -29,3 +35,45 @@ def test_accelerate_passes_its_own_checks(ranks, evidence, script):
     evidence.add(output=completed.stdout[-3000:])
     completed.check()
     evidence.check_equal("processes that computed on a card", completed.npu.processes, 2)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A directory in which the scripts find what they load from a hub."""
+    hub_files.make(tmp_path)
+    return tmp_path
+
+
+def check_training(ranks, evidence, hub, script: str, *arguments) -> None:
+    """One of the scripts in external_deps succeeds on two cards, over a tiny model and local data."""
+    __tracebackhide__ = True
+    completed = ranks.module(f"{EXTERNAL}.{script}", *arguments, deadline=500, cwd=hub)
+
+    evidence.add(output=completed.stdout[-3000:])
+    completed.check()
+    evidence.check_equal("processes that computed on a card", completed.npu.processes, 2)
+
+
+@requirement("accelerate/shipped-checks-of-metrics", level="core")
+def test_accelerate_passes_its_own_checks_of_metrics(ranks, evidence, hub):
+    """The script test_metrics of accelerate succeeds: all rows are gathered once, however batches are cut."""
+    check_training(ranks, evidence, hub, "test_metrics")
+
+
+@requirement("accelerate/shipped-checks-of-performance", level="extended")
+def test_accelerate_passes_its_own_checks_of_performance(ranks, evidence, hub):
+    """The script test_performance of accelerate succeeds: the model stays good, its rate ends at 0, and it is saved."""
+    arguments = ["--num_epochs=1", f"--performance_lower_bound={KNOWN}", f"--output_dir={hub}"]
+    check_training(ranks, evidence, hub, "test_performance", *MODEL, *arguments)
+
+    accuracies = json.loads((hub / "all_results.json").read_text())
+    evidence.add(accuracies=accuracies)
+
+
+@pytest.mark.checkpoint
+@requirement("accelerate/shipped-checks-of-checkpoints", level="extended")
+def test_accelerate_passes_its_own_checks_of_checkpoints(ranks, evidence, hub):
+    """The script test_checkpointing of accelerate succeeds: new ranks get accuracy and rates of the state they load."""
+    arguments = [*MODEL, f"--output_dir={hub}"]
+    check_training(ranks, evidence, hub, "test_checkpointing", *arguments, "--partial_train_epoch=1")
+    check_training(ranks, evidence, hub, "test_checkpointing", *arguments, f"--resume_from_checkpoint={hub}/epoch_0")
