@@ -36,6 +36,27 @@ def test_grpo_trains_as_the_cpu(train, reference, evidence, kind):
 
 # An adapter that begins as the identity, so that the base is the policy's start.
 FRESH_ADAPTER = GRPO(lora=True, fresh_adapter=True, beta=0.1)
+LOSSES = {
+    "grpo": (),
+    "dr_grpo": (),
+    "bnpo": (),
+    "cispo": (("epsilon_high", 5.0),),
+    "sapo": (),
+    "luspo": (("importance_sampling_level", "sequence"),),
+    "vespo": (),
+}
+
+
+@requirement("trl/grpo-losses", level="extended")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_grpo_loss_trains_as_the_cpu(train, reference, evidence, loss):
+    """Each loss of GRPOTrainer has first gradients and metrics as exact as the CPU's on the same completions."""
+    workload = GRPO(steps=1, options=(("loss_type", loss), *LOSSES[loss]))
+
+    measured = train(workload)
+
+    truth, peer = both(reference, workload, measured)
+    check_first_step(evidence, measured, truth, peer, metrics=METRICS)
 
 
 @pytest.mark.peft_adapter
