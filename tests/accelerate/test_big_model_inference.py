@@ -29,6 +29,9 @@ MAPS = {
     "disk": split("npu:0", "disk"),
     "cpu-and-disk": (*((name, 0) for name in FIRST), ("model.layers.1", "cpu"), ("model.norm", 0), ("lm_head", "disk")),
 }
+# Less than the model needs: 450 KB, and room for the largest layer that is offloaded.
+LITTLE = ((0, "420KB"), ("cpu", "100MB"))
+VERY_LITTLE = ((0, "420KB"), ("cpu", "1KB"))
 
 
 def require_placed(train, reference, evidence, spec: Placed):
@@ -60,6 +63,40 @@ def test_max_memory_is_what_the_card_has(npu, evidence):
         "error of the memory taken", abs(before[0] - after[0] - held.numel()), 64 * 2**20, "blocks of the allocator"
     )
     evidence.check_equal("limits in words", get_max_memory({0: "1GiB", "cpu": "2GB"}), {0: 2**30, "cpu": 2 * 10**9})
+
+
+@requirement("accelerate/infer-device-map", level="core")
+@pytest.mark.parametrize(("host", "rest"), [(1_000_000, "cpu"), (1_000, "disk")])
+def test_inferred_map_fills_the_card_first(npu, evidence, host, rest):
+    """A map inferred for too small a card fills card, host memory and disk in this order, and names each layer once."""
+    import torch
+    from accelerate import infer_auto_device_map, init_empty_weights
+    from accelerate.utils import compute_module_sizes
+
+    from fixtures import model_families
+
+    model, _ = model_families.make("llama")
+    sizes, layer = compute_module_sizes(model), ["LlamaDecoderLayer"]
+    limits = {0: 400_000, "cpu": host}
+    found = infer_auto_device_map(model, dict(limits), no_split_module_classes=layer)
+    whole = infer_auto_device_map(model, no_split_module_classes=layer)
+    with init_empty_weights():
+        empty = type(model)(model.config)
+    unweighted = infer_auto_device_map(empty, dict(limits), no_split_module_classes=layer)
+
+    evidence.add(map=found, sizes={name: sizes[name] for name in found})
+    evidence.check_equal("map of a model that fits", whole, {"": 0})
+    evidence.check_equal("map of a model without weights", unweighted, found)
+    order = [0, "cpu", "disk"]
+    places = [order.index(where) for name, where in found.items() if sizes[name] > 1000]
+    evidence.check_equal("places, in the order of the layers", places, sorted(places))
+    evidence.check_equal("places", set(found.values()), {0, rest})
+    for where, limit in limits.items():
+        used = sum(sizes[name] for name, place in found.items() if place == where)
+        evidence.check_below(f"bytes on {where}", used, limit, "max_memory")
+    named = [p for p, _ in model.named_parameters() if sum(p.startswith(f"{m}.") for m in found) != 1]
+    evidence.check_equal("parameters not named once", named, [])
+    assert torch.npu.is_initialized()
 
 
 @requirement("accelerate/dispatch-model", level="core")
@@ -118,6 +155,8 @@ def test_buffers_follow_their_module(train, reference, evidence, where, offload_
         pytest.param(Placed("load_checkpoint_and_dispatch", MAPS["cpu"], task="generate"), id="cpu"),
         pytest.param(Placed("load_checkpoint_and_dispatch", MAPS["disk"], task="generate"), id="disk"),
         pytest.param(Placed("load_checkpoint_and_dispatch", MAPS["cpu-and-disk"]), id="cpu-and-disk"),
+        pytest.param(Placed("load_checkpoint_and_dispatch", "auto", max_memory=LITTLE), id="auto"),
+        pytest.param(Placed("load_checkpoint_and_dispatch", "auto", max_memory=VERY_LITTLE), id="auto-with-disk"),
         pytest.param(Placed("load_checkpoint_and_dispatch", MAPS["cpu"], family="qwen3"), id="qwen3"),
         pytest.param(
             Placed("load_checkpoint_and_dispatch", MAPS["cpu"], dtype="bfloat16"), id="bf16", marks=pytest.mark.bf16
@@ -132,6 +171,9 @@ def test_sharded_checkpoint_is_loaded_where_the_map_says(train, reference, evide
     measured = require_placed(train, reference, evidence, spec)
 
     evidence.check_equal("dtypes", measured.details["dtypes"], (f"torch.{spec.dtype}",))
+    if spec.device_map == "auto":
+        rest = "cpu" if spec.max_memory == LITTLE else "disk"
+        evidence.check_equal("places", set(measured.details["map"].values()), {"0", rest})
 
 
 @requirement("accelerate/load-checkpoint-card-number", level="core")

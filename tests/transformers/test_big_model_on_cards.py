@@ -28,7 +28,7 @@ MAPS = {
 }
 FAMILIES = {
     family: Placed("from_pretrained", "balanced", family=family, task="generate")
-    for family in ("gemma2", "t5", "mamba")
+    for family in ("qwen3_moe", "gemma2", "deepseek_v3", "t5", "bart", "mamba")
 }
 HALF = Placed("from_pretrained", "auto", dtype="bfloat16")
 SECOND = {
@@ -68,7 +68,7 @@ def test_a_model_over_cards_computes_what_the_cpu_does(one_process, reference, e
 @requirement("transformers/device-map-families", level="core")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_over_cards_generate_what_the_cpu_does(one_process, reference, evidence, family):
-    """A model balanced over two cards, with tied weights, its cache or its state, gives the CPU's tokens."""
+    """A model of any family balanced over two cards, with tied weights, experts and caches, gives the CPU's tokens."""
     measured = one_process(FAMILIES[family])
 
     require_placed(measured, reference, evidence, FAMILIES[family])
