@@ -1,6 +1,7 @@
 # The two doors:
 #   make conformance   does this machine's NPU stack train? (an emulated card where there is no NPU)
 #                      MARK chooses by markers (pytest.ini has them): make conformance MARK="multi_npu and fp16"
+#                      MODEL is a model's directory or config.json: tests its architecture, shrunk, and nothing else
 #   make test          the project's own tests, then lint
 # and, for the suite itself:
 #   make trial         which faults of a card does it catch? FAULTS chooses by ids or families: make trial FAULTS="optimizers,all-*"
@@ -36,7 +37,7 @@ endif
 .DELETE_ON_ERROR:
 
 conformance: $(VENV)/installed
-	$(RUN) $(BIN)/python -m pytest -m "$(MARK)" --require-npu $(WORKERS)
+	$(RUN) $(BIN)/python -m pytest -m "$(MARK)" --require-npu $(WORKERS) $(if $(MODEL),"--model=$(MODEL)")
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m emulator --build

@@ -3,6 +3,7 @@
 pytest_plugins = [
     "fixtures.options",
     "fixtures.selection",
+    "fixtures.user_model",
     "fixtures.environment",
     "fixtures.requirement",
     "fixtures.profiles",

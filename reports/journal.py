@@ -52,7 +52,10 @@ REQUIRED: Mapping[str, Mapping[str, type]] = {
     "footer": {"verdict": str, "tests": int},
 }
 OPTIONAL: Mapping[str, Mapping[str, type | tuple]] = {
-    "header": {"cann": dict, "environment": dict, "machine": dict, "resumes": list, "command": list},
+    "header": {
+        **{"cann": dict, "environment": dict, "machine": dict, "resumes": list, "command": list},
+        "model": (dict, type(None)),
+    },
     "selection": {"waivers": list, "waiver_problems": list, "profile": (dict, type(None))},
     "stack": {"chip": (str, type(None))},
     "test": {

@@ -79,7 +79,7 @@ def judge(records: Sequence[Mapping], plan: Mapping | None = None, facts: Facts 
 
 
 def verdict_line(verdict: Verdict, header: Mapping) -> str:
-    """The last line of a run: verdict, on which cards, whether they were emulated, and the counts."""
+    """The last line of a run: verdict, on which model if on one, on which cards, whether emulated, and the counts."""
     cards = header.get("cards", [])
     kind = "EMULATED " if header.get("emulated") else ""
     where = f"{len(cards)} {kind}card{'s' * (len(cards) != 1)}" if cards else "no card"
@@ -92,4 +92,5 @@ def verdict_line(verdict: Verdict, header: Mapping) -> str:
     more += f"; {left} required left open" if left else ""
     claim = f" to {verdict.profile}" if verdict.profile else ""
     told = ", ".join(counted) or "no requirement was selected"
-    return f"verdict: {verdict.verdict}{claim} on {where}{chip}: {told}{more}"
+    model = f" with a small {header['model']['architecture']}" if header.get("model") else ""
+    return f"verdict: {verdict.verdict}{claim}{model} on {where}{chip}: {told}{more}"

@@ -26,7 +26,7 @@ NOT_VERIFIED = 1
 # Facts of a header that are the same over all journals of one run, or it is no run of one environment.
 ENVIRONMENT = (
     *("emulated", "emulator", "versions", "builds", "cann", "driver", "firmware", "python", "os", "kernel"),
-    *("architecture", "revision", "modified"),
+    *("architecture", "revision", "modified", "model"),
 )
 STACK = ("torch", "torch_npu", "cann", "chip", "overflow_mode", "bf16", "hf32")
 # Variables that say which cards a part of the run used; they differ between shards by design.
