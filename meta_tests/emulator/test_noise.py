@@ -41,3 +41,31 @@ def test_hf32_is_used_where_it_is_allowed(emulated, allowed, coarse):
     run = emulated("import torch, torch_npu\n" + allowed + PRODUCTS, noise="hf32").succeeded()
 
     assert run.stdout.split() == [str(one) for one in ([not hf32 for hf32 in coarse] + coarse)]
+
+
+def test_what_is_exact_has_no_noise(emulated):
+    """Counts, extremes and statistics that are left alone stay as they are; a doubled input doubles the output."""
+    run = emulated(
+        """
+        import math
+        import torch
+
+        torch.manual_seed(0)
+        x, weight = torch.randn(64, 33), torch.randn(33, 9)
+        norm = torch.nn.BatchNorm1d(33).npu().eval()
+        norm.running_mean.normal_()
+        kept, first, second = norm.running_mean.cpu(), norm(x.npu()).cpu(), norm(x.npu()).cpu()
+        print(
+            torch.exp(x.npu()).cpu().ne(torch.exp(x)).any().item(),
+            torch.ones(1 << 16, device="npu").sum().item() == 1 << 16,
+            torch.exp(torch.zeros(9, device="npu")).eq(1).all().item(),
+            torch.linalg.vector_norm(x.npu(), ord=math.inf).item() == x.abs().max().item(),
+            torch.equal(norm.running_mean.cpu(), kept),
+            torch.equal(first, second),
+            torch.equal(((2 * x).npu() @ weight.npu()).cpu(), 2 * (x.npu() @ weight.npu()).cpu()),
+        )
+        """,
+        noise="ulp=2,reorder",
+    ).succeeded()
+
+    assert run.stdout.split() == ["True"] * 7

@@ -49,6 +49,7 @@ GRAPH_OPERATOR(LpNormReduceV2, Accumulating, {
     Tensor magnitude = at::abs(widened(call.input(0)));
     std::vector<int64_t> dimensions = call.integers("axes");
     double p = norm_order(call);
+    if (std::isinf(p)) executes_as(Kind::Elementwise);  // an extreme is the same in any order
     if (std::isinf(p))
         call.output() = p > 0 ? at::amax(magnitude, dimensions) : at::amin(magnitude, dimensions);
     else
@@ -56,6 +57,7 @@ GRAPH_OPERATOR(LpNormReduceV2, Accumulating, {
 })
 GRAPH_OPERATOR(LpNormUpdateV2, Approximate, {
     double p = norm_order(call);
+    if (std::isinf(p) || p == 0) executes_as(Kind::Movement);
     call.output() = std::isinf(p) || p == 0 ? call.input(0) : at::pow(widened(call.input(0)), 1 / p);
 })
 

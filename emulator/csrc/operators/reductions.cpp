@@ -24,10 +24,14 @@ OPERATOR(aclnnTrace, Accumulating, (Tensor self, Output out), out = at::sum(at::
 
 // ---- norms, variances ---------------------------------------------------------------------------------------------------------
 
-OPERATOR(aclnnNorm, Accumulating, (Tensor self, Scalar p, Ints dim, bool keepdim, Output out),
-         out = at::linalg_vector_norm(widened(self), p, dim.dims(), keepdim))
-OPERATOR(aclnnLinalgVectorNorm, Accumulating, (Tensor self, Scalar ord, Ints dims, bool keepdims, DType dtype, Output out),
-         out = at::linalg_vector_norm(widened(self), ord, dims.dims(), keepdims, accumulator(dtype)))
+OPERATOR(aclnnNorm, Accumulating, (Tensor self, Scalar p, Ints dim, bool keepdim, Output out), {
+    if (std::isinf(p.toDouble())) executes_as(Kind::Elementwise);  // an extreme, in whichever order
+    out = at::linalg_vector_norm(widened(self), p, dim.dims(), keepdim);
+})
+OPERATOR(aclnnLinalgVectorNorm, Accumulating, (Tensor self, Scalar ord, Ints dims, bool keepdims, DType dtype, Output out), {
+    if (std::isinf(ord.toDouble())) executes_as(Kind::Elementwise);
+    out = at::linalg_vector_norm(widened(self), ord, dims.dims(), keepdims, accumulator(dtype));
+})
 
 OPERATOR(aclnnVarCorrection, Accumulating, (Tensor self, Ints dim, int64_t correction, bool keepdim, Output out),
          out = at::var(self, dim.dims(), Scalar(correction), keepdim))
