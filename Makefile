@@ -88,7 +88,7 @@ older-stack-%: older-stacks/%.txt
 	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(subst -,==,$*)
 	.venv-older/$*/bin/python -m emulator --build
-	NPU_EMULATOR_SOC=$${NPU_EMULATOR_SOC:-$(OLDER_SOC)} .venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
+	NPU_EMULATOR_SOC=$${NPU_EMULATOR_SOC:-$(OLDER_SOC)} .venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir=runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
 
 clean:
 	rm -rf $(VENV) .venv-older runs mutants
