@@ -299,6 +299,7 @@ def test_with_a_model_its_tests_are_the_run(suite, tmp_path, monkeypatch):
     assert f"model: BertForSequenceClassification (bert) as in {file}" in ran.stdout
     assert "  not run: generate: BertForSequenceClassification does not generate" in ran.stdout
     assert "verdict: CONFORMANT with a small BertForSequenceClassification on no card" in ran.verdict
+    assert ran.tests["test_step"]["reproduce"].endswith(f'::test_step" --model={file}')
     header = ran.records[0]
     assert header["model"]["source"] == str(file)
     assert header["model"]["recipe"] == "text"
