@@ -273,6 +273,12 @@ def test_quantised_configurations_are_tested_unquantised(prepared):
     assert "quantization_config" not in json.loads(found["configuration"])
 
 
+@pytest.mark.parametrize(("kind", "exact"), [("qwen2_vl", True), ("bert", True), ("llama", False), ("gpt2", False)])
+def test_the_exact_gelu_is_announced(prepared, kind, exact):
+    """Whoever computes the exact gelu, by configuration or by a layer of its own, is told of the known defect."""
+    assert any("GELU-exact-gelu" in note for note in prepared[kind]["prepared"]["notes"]) == exact
+
+
 def test_what_another_process_finds_unfit(tmp_path):
     """What the preparing process refuses is raised here."""
     with pytest.raises(Unfit, match='knows no model_type "no_such_model"'):
