@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from fixtures.requirement import requirement
-from fixtures.workloads.fsdp import Fsdp
-from fixtures.workloads.sharded import ShardedSpec
+from fixtures.step_checks import check_sharded
+from fixtures.workloads.fsdp import Fsdp, one_process
 
 pytestmark = [pytest.mark.fsdp, pytest.mark.multi_npu]
 
@@ -38,6 +38,7 @@ CHECKPOINTED = {
     "fsdp2-offloaded": Fsdp(activation_checkpointing=True, activation_offload=True),
 }
 ACCUMULATED = {"fsdp1": Fsdp(version=1, accumulation=2), "fsdp2": Fsdp(accumulation=2)}
+PARTS = {f"fsdp{version}-{kind}": Fsdp(version=version, kind=kind) for version in (1, 2) for kind in ("tied", "frozen")}
 OFFLOADED = {"fsdp1": Fsdp(version=1, offload=True), "fsdp2": Fsdp(offload=True, max_grad_norm=0.0)}
 
 MIXED = {
@@ -58,7 +59,7 @@ BATCHES = tuple(
     tuple(spec for specs in batch for spec in specs.values())
     for batch in (
         (STRATEGIES, WRAPS, FUSED, LOADED),
-        (CHECKPOINTED, ACCUMULATED, OFFLOADED),
+        (CHECKPOINTED, ACCUMULATED, PARTS, OFFLOADED),
         (MIXED, HALF, OVERFLOW, BROKEN),
     )
 )
@@ -75,22 +76,13 @@ def trained(ranks):
     return measure
 
 
-def one_process(spec: Fsdp) -> ShardedSpec:
-    """The training of one process that ``spec`` must equal."""
-    names = [field.name for field in dataclasses.fields(ShardedSpec)]
-    return ShardedSpec(**{name: getattr(spec, name) for name in names})
-
-
 @pytest.fixture
 def follows(reference, evidence):
     """follows(measured, spec): float32 losses, norms and final weights are those of one process."""
 
     def check(measured, spec: Fsdp) -> None:
         truth, peer = reference(one_process(spec), "float64"), reference(one_process(spec), "float32")
-        evidence.check_curve("training loss", measured.losses, truth.losses)
-        if spec.max_grad_norm:
-            evidence.check_curve("gradient norm", measured.gradient_norms, truth.gradient_norms)
-        evidence.check_tensors("weight", measured.final_weights, truth.final_weights, peer.final_weights)
+        check_sharded(evidence, measured, truth, peer)
 
     return check
 
@@ -201,6 +193,18 @@ def test_accumulated_gradients_are_those_of_one_process(trained, follows, eviden
     truth, peer = reference(one_process(spec), "float64"), reference(one_process(spec), "float32")
     evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
     follows(measured, spec)
+
+
+@requirement("accelerate/fsdp-tied-and-frozen", level="core")
+@each(PARTS)
+def test_tied_and_frozen_weights_train_as_in_one_process(trained, follows, evidence, reference, spec):
+    """With tied embeddings, or a part that is not trained, FSDP trains as one process, and leaves that part alone."""
+    measured = trained(spec)[0]
+
+    truth, peer = reference(one_process(spec), "float64"), reference(one_process(spec), "float32")
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
+    follows(measured, spec)
+    evidence.check_equal("head apart", "lm_head.weight" in measured.final_weights, spec.kind != "tied")
 
 
 @requirement("accelerate/fsdp-cpu-offload", level="core")
