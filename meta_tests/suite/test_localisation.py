@@ -10,6 +10,7 @@ import pytest
 from cpu_torch import torch
 
 from torch.utils._python_dispatch import TorchDispatchMode  # isort: skip
+from fixtures.localisation import collective_snippet  # isort: skip
 from fixtures.localisation.collectives import Collective, asked_reduction, first_wrong, reductions_known  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +136,47 @@ def test_what_is_wrong_with_a_collective(together, cause):
     """The first wrong result is found, with the simple lie that explains it; a right one is not blamed."""
     found = first_wrong(together)
 
-    assert (found and found["cause"]) == cause
+    assert (found and found[0]["cause"]) == cause
+
+
+@pytest.mark.parametrize(
+    "together",
+    [
+        calls("allreduce_", [A, B, C], [A + B + C] * 3, "SUM"),
+        calls("allreduce_", [A, B, C], [(A + B + C) / 3] * 3, "AVG"),
+        calls("allreduce_coalesced_", [A, B], [B] * 2, "MAX"),
+        calls("reduce_", [A, B, C], [A, A + B + C, C], "SUM", 1),
+        calls("broadcast_", [A, B, C], [C, C, C], root=2),
+        calls("_allgather_base_", [A, B], [torch.cat([A, B])] * 2),
+        calls("allgather_", [A, B], [torch.cat([A, B])] * 2),
+        calls("_reduce_scatter_base_", [A, B], [(A * B)[:1], (A * B)[1:]], "PRODUCT"),
+        calls("reduce_scatter_", [A, B], [A[:1], A[1:]], "MIN"),
+        calls("alltoall_base_", [A, B], [torch.tensor([1.0, 10.0]), torch.tensor([2.0, 20.0])]),
+        [
+            [Collective("alltoall_base_", (0, 1), "", -1, A, torch.tensor([10.0]), ((0, 1), (0, 2)))],
+            [Collective("alltoall_base_", (0, 1), "", -1, B, torch.tensor([1.0, 2.0, 20.0]), ((2, 1), (1, 1)))],
+        ],
+    ],
+)
+def test_the_script_of_a_collective_knows_what_each_rank_must_get(together):
+    """What the script expects is what a right collective gives, and it hands in what the ranks handed in."""
+    records = [own[0] for own in together]
+    text = collective_snippet.write(records)
+    names: dict = {}
+    previous = os.environ.get("RANK")
+    os.environ["RANK"] = "0"
+    try:
+        exec(text.replace("import torch, torch_npu", "import torch"), names)
+    finally:
+        os.environ.pop("RANK") if previous is None else os.environ.update(RANK=previous)
+
+    assert first_wrong(together) is None
+    for rank, record in enumerate(records):
+        assert torch.equal(names["given"](rank), record.given)
+        if record.name != "reduce_" or rank == record.root:
+            assert torch.equal(names["expected"](rank), record.got.double())
+        else:
+            assert names["expected"](rank) is None
 
 
 class Seen(TorchDispatchMode):
@@ -218,3 +259,30 @@ def test_the_rank_whose_contribution_is_missing(suite, built):
     assert record["outcome"] == "FAIL", ran.stdout
     assert "collective:  allreduce (SUM)" in record["reason"]
     assert "the contribution of rank 1 is missing" in record["reason"]
+    assert "allreduce (SUM) (HcclAllReduce), call " in record["reason"]
+    (finding,) = [finding for finding in record["findings"] if finding["kind"] == "localised"]
+    assert finding["reproduces"] is True, finding["said"]
+    assert "dist.all_reduce(x, op=dist.ReduceOp.SUM)" in finding["snippet"]
+
+
+def test_the_rank_whose_operator_is_wrong(suite, built):
+    """A failed comparison of several ranks names the operator and the rank, on whose card its script was run."""
+    test = """
+    from data_parallel import Linear
+
+    @requirement("demo/ranks")
+    def test_gradient(ranks, evidence):
+        '''Gradients are averaged.'''
+        import torch
+        for measured in ranks(Linear(), 2):
+            evidence.check_equal("gradient", measured.details["gradient"], torch.full((1, 4), 3.0))
+    """
+    faults = {"NPU_EMULATOR_FAULTS": "aclnnMm:scale=1.5@rank=1"}
+
+    ran = suite(test, "-n", "0", modules={"data_parallel": DATA_PARALLEL}, env=faults, emulated=True)
+
+    record = ran.tests["test_gradient"]
+    (finding,) = [finding for finding in record["findings"] if finding["kind"] == "localised"]
+    assert finding["rank"] == 1, record["reason"]
+    assert finding["calls"] == ["aclnnMm"]
+    assert finding["reproduces"] is True, finding["said"]

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "run the requirements under each fault and write the kill matrix (the default)",
     "noise": "noisy honest cards give no alarm; faults are caught under noise, too",
     "limits": "the smallest errors that are caught, by bisection",
+    "localisation": "how often a failed training names the operator that is faulty",
     "unnamed": "list the requirements that no fault of the catalogue names",
     "page": "write the page anew from the results that are there",
     "record": "take what DIR has into docs/trial.json, and the tables of docs/TRIAL.md",
@@ -29,7 +30,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m meta_tests.trial",
         description=f"{__doc__} docs/TRIAL.md explains what is measured.",
-        epilog="\n".join(f"  {name:8} {what}" for name, what in COMMANDS.items()),
+        epilog="\n".join(f"  {name:12} {what}" for name, what in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -113,6 +114,8 @@ def hold(options: argparse.Namespace, faults) -> int:
         return noise(options, plan, store, faults)
     if options.command == "limits":
         return limits(options, plan, store)
+    if options.command == "localisation":
+        return localisation(options, plan, store, faults)
     rows = targeted.trial(store, plan, faults, options.jobs, say)
     report = targeted.report(plan, rows, time.monotonic() - began, options.jobs)
     counts = Counter(row.status for row in rows)
@@ -149,6 +152,16 @@ def limits(options: argparse.Namespace, plan, store) -> int:
 
     found = sizes.bisect(store, plan, sizes.FAMILIES, options.jobs, say)
     return write(store.directory, page.LIMITS, {"limits": found})
+
+
+def localisation(options: argparse.Namespace, plan, store, faults) -> int:
+    """Measures how often the operator that is named is the faulty one."""
+    from meta_tests.trial import localisation as naming
+
+    found = naming.measure(store, plan, faults, options.jobs, say)
+    say(f"{found['named']} of {found['killed']} faults that a training showed were named, of {found['faults']} in all")
+    code = write(store.directory, page.LOCALISATION, found)
+    return code if found["killed"] and found["share"] >= naming.ENOUGH else 1
 
 
 def write(directory: Path, name: str, content: dict) -> int:

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,7 @@ class Run:
         environment: variables, NPU_EMULATOR_FAULTS among them.
         patch: the lie of a library, or "".
         deadline: seconds for each test.
+        localised: a failed comparison is followed up, to the operator that is wrong.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Run:
     environment: Mapping[str, str] = field(default_factory=dict)
     patch: str = ""
     deadline: float = 300.0
+    localised: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ class _Collector:
 
 
 class _Progress:
-    """Notes which test has begun and which has ended, so that a process that dies can be asked for both."""
+    """Notes which test has begun and which has ended, so that a process that dies can be asked for both, and how often
+    each fault had fired by then.
+    """
 
     def __init__(self, file: Path):
         self.file = file.open("a")
@@ -144,10 +149,13 @@ class _Progress:
         self._note("began", nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self._note("ended", nodeid)
+        fired: Counter[str] = Counter()
+        for line in map(json.loads, _lines(Path(os.environ["NPU_EMULATOR_LOG"]))):
+            fired[line.get("fault", "")] += line.get("fired", 0)
+        self._note("ended", nodeid, fired=fired)
 
-    def _note(self, event: str, nodeid: str) -> None:
-        self.file.write(json.dumps({"event": event, "nodeid": nodeid, "time": time.time()}) + "\n")
+    def _note(self, event: str, nodeid: str, **more) -> None:
+        self.file.write(json.dumps({"event": event, "nodeid": nodeid, "time": time.time(), **more}) + "\n")
         self.file.flush()
 
 
@@ -193,7 +201,8 @@ class _Going:
             arguments = [
                 *("-n", "0", "-q", "--run-dir", str(self.here / "run"), "--basetemp", str(self.temporary)),
                 *("--references", str(self.references), "-o", f"faulthandler_timeout={self.run.deadline:g}"),
-                *("--no-localisation", "--rootdir", str(ROOT), "-c", str(ROOT / "pytest.ini")),
+                *("--rootdir", str(ROOT), "-c", str(ROOT / "pytest.ini")),
+                *(() if self.run.localised else ("--no-localisation",)),
             ]
             code = int(pytest.main([*arguments, *self.left], plugins=[_Progress(self.here / PROGRESS)]))
         except BaseException:  # nothing of this process may reach the code above the fork

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import jinja2
 
-TRIAL, NOISE, LIMITS, PAGE = "trial.json", "noise.json", "limits.json", "trial.html"
+TRIAL, NOISE, LIMITS, LOCALISATION = "trial.json", "noise.json", "limits.json", "localisation.json"
+PAGE = "trial.html"
 
 
 def write(directory: Path) -> Path:
