@@ -21,20 +21,11 @@ TRAININGS = (
     *(f"transformers/model-step[{family}]" for family in ("llama", "gpt2", "bert", "t5", "vit", "resnet", "qwen3_moe")),
     *("transformers/model-step[mamba]", "transformers/model-step[wav2vec2_ctc]"),
     *("transformers/optimizer-adamw[fp32]", "transformers/optimizer-others[fp32]"),
+    "transformers/model-step-half-precision[float16-qwen3]",
+    "transformers/model-step-half-precision[bfloat16-mistral]",
     *("transformers/attention-padding[left-sdpa-float32]", "transformers/attention-window[9-sdpa-float32]"),
-    "transformers/attention-packed[flash-float16]",
-    *(
-        "transformers/eager-attention",
-        "transformers/trainer-first-gradients",
-        "transformers/llama-first-gradients[fp32]",
-    ),
-    *(
-        "transformers/fp16-first-gradients",
-        "transformers/bf16-first-gradients",
-        "transformers/trainer-fused-adamw[fp32]",
-    ),
-    *("transformers/trainer-clipping[clipped]", "transformers/trainer-gradient-accumulation"),
-    "transformers/trainer-weights",
+    *("transformers/eager-attention", "transformers/trainer-first-gradients", "transformers/fp16-first-gradients"),
+    *("transformers/trainer-clipping[clipped]", "transformers/trainer-fused-adamw[fp32]"),
     "transformers/trainer-gradient-checkpointing[dropout]",
 )
 NAMED, ANOTHER, NONE, NOT_TRIED = "named", "another", "none", "not tried"
