@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from meta_tests.trial import forks, targeted
@@ -16,21 +16,27 @@ from meta_tests.trial.catalogue import Fault, tests_of
 from reports.journal import FILE_NAME
 from reports.outcome import FAILURES, Outcome
 
-# Trainings that compare with the CPU, or with another way on the card; the cheapest are asked first.
+# Trainings that compare with the CPU, or with another way on the card, the cheapest first. Those of a group are run
+# together to see which operators they call.
 TRAININGS = (
-    *(f"transformers/model-step[{family}]" for family in ("llama", "gpt2", "bert", "t5", "vit", "resnet", "qwen3_moe")),
-    *("transformers/model-step[mamba]", "transformers/model-step[wav2vec2_ctc]"),
-    *("transformers/optimizer-adamw[fp32]", "transformers/optimizer-others[fp32]"),
-    "transformers/model-step-half-precision[float16-qwen3]",
-    "transformers/model-step-half-precision[bfloat16-mistral]",
-    *("transformers/attention-padding[left-sdpa-float32]", "transformers/attention-window[9-sdpa-float32]"),
-    *("transformers/eager-attention", "transformers/trainer-first-gradients", "transformers/fp16-first-gradients"),
-    *("transformers/trainer-clipping[clipped]", "transformers/trainer-fused-adamw[fp32]"),
-    "transformers/trainer-gradient-checkpointing[dropout]",
+    (
+        *(f"transformers/model-step[{family}]" for family in ("llama", "gpt2", "bert", "t5", "vit", "resnet")),
+        *(f"transformers/model-step[{family}]" for family in ("qwen3_moe", "mamba", "wav2vec2_ctc")),
+        *("transformers/optimizer-adamw[fp32]", "transformers/optimizer-others[fp32]"),
+    ),
+    (
+        *("transformers/model-step-half-precision[float16-qwen3]", "transformers/attention-padding[left-sdpa-float32]"),
+        *("transformers/model-step-half-precision[bfloat16-mistral]", "transformers/attention-window[9-sdpa-float32]"),
+    ),
+    (
+        *("transformers/eager-attention", "transformers/trainer-first-gradients", "transformers/fp16-first-gradients"),
+        *("transformers/trainer-clipping[clipped]", "transformers/trainer-fused-adamw[fp32]"),
+        "transformers/trainer-gradient-checkpointing[dropout]",
+    ),
 )
 NAMED, ANOTHER, NONE, NOT_TRIED = "named", "another", "none", "not tried"
 ENOUGH = 0.9  # share of the faults that a training showed whose operator must be named
-ROUNDS = 8  # trainings that a fault is put before, at most
+ROUNDS = 3  # trainings of a group that a fault is put before, at most
 
 
 @dataclass(frozen=True)
@@ -95,28 +101,37 @@ def measure(
         TrialError: a training fails on honest cards, where calls are only counted.
     """
     chosen = of_operators(faults)
-    trainings = [test for entry in TRAININGS for test in tests_of(entry, plan.tests)]
-    callers = _callers(store, plan, chosen, trainings, say)
-    waiting = {fault.id: [test for test in trainings if test in callers[fault.id]][:ROUNDS] for fault in chosen}
+    called: set[str] = set()
     found: dict[str, Named] = {}
-    while open_ := [fault for fault in chosen if waiting[fault.id] and fault.id not in found]:
-        runs = {}
-        for fault in open_:
-            test = waiting[fault.id].pop(0)
-            name = f"localise-{fault.id}-{trainings.index(test)}"
-            environment = {**targeted.SINGLE, "NPU_EMULATOR_FAULTS": fault.line}
-            runs[name] = fault, forks.Run(name, (test,), environment, deadline=fault.deadline, localised=True)
-        for run, said in _answers(store, runs, jobs):
-            if said:
-                found[said.fault] = said
-                say(f"{said.status:9} {said.fault}: {said.operator} ({', '.join(said.calls)}) {said.said}")
-            else:
-                say(f"green     {runs[run.name][0].id}: {run.tests[0]}")
-    return figures(chosen, callers, list(found.values()))
+    for number, group in enumerate(TRAININGS):
+        left = [fault for fault in chosen if fault.id not in found]
+        if not left:
+            break
+        trainings = [test for entry in group for test in tests_of(entry, plan.tests)]
+        callers = _callers(store, number, left, trainings, say)
+        called.update(id for id, tests in callers.items() if tests)
+        waiting = {fault.id: [test for test in trainings if test in callers[fault.id]][:ROUNDS] for fault in left}
+        while open_ := [fault for fault in left if waiting[fault.id] and fault.id not in found]:
+            runs = {}
+            for fault in open_:
+                test = waiting[fault.id].pop(0)
+                name = f"localise-{fault.id}-{number}-{trainings.index(test)}"
+                environment = {**targeted.SINGLE, "NPU_EMULATOR_FAULTS": fault.line}
+                runs[name] = fault, forks.Run(name, (test,), environment, deadline=fault.deadline, localised=True)
+            for run, said in _answers(store, runs, jobs):
+                if said:
+                    found[said.fault] = said
+                    say(f"{said.status:9} {said.fault}: {said.operator} ({', '.join(said.calls)}) {said.said}")
+                else:
+                    say(f"green     {runs[run.name][0].id}: {run.tests[0]}")
+    return figures(chosen, called, list(found.values()))
 
 
-def figures(chosen: Sequence[Fault], callers: Mapping[str, set[str]], found: Sequence[Named]) -> dict:
-    """The share of faults that were named, of those that made a training's comparison fail."""
+def figures(chosen: Sequence[Fault], called: Collection[str], found: Sequence[Named]) -> dict:
+    """The share of faults that were named, of those that made a training's comparison fail.
+
+    ``called``: ids of the faults that fire in some training.
+    """
     killed = {one.fault for one in found}
     families: dict[str, dict[str, int]] = {}
     for one in found:
@@ -133,16 +148,16 @@ def figures(chosen: Sequence[Fault], callers: Mapping[str, set[str]], found: Seq
         "share": round(named / len(found), 4) if found else None,
         "families": families,
         "found": [asdict(one) for one in found],
-        "passed": [fault.id for fault in chosen if callers[fault.id] and fault.id not in killed],
-        "uncalled": [fault.id for fault in chosen if not callers[fault.id]],
+        "passed": [fault.id for fault in chosen if fault.id in called and fault.id not in killed],
+        "uncalled": [fault.id for fault in chosen if fault.id not in called],
     }
 
 
-def _callers(store, plan, chosen: Sequence[Fault], trainings: Sequence[str], say) -> dict[str, set[str]]:
+def _callers(store, number: int, chosen: Sequence[Fault], trainings: Sequence[str], say) -> dict[str, set[str]]:
     """By fault: the trainings that make a call on which it fires."""
     lines = sorted({part for fault in chosen for part in watching(fault.line).split(";")})
     environment = {**targeted.SINGLE, "NPU_EMULATOR_FAULTS": ";".join(lines)}
-    run = forks.Run("localise-calls", tuple(trainings), environment)
+    run = forks.Run(f"localise-calls-{number}", tuple(trainings), environment)
     (ran,) = forks.execute([run], store.directory / "work", store.references, 1)
     say(f"honest    {len(ran.results)} trainings in {ran.seconds:g} s")
     passed = {result.nodeid for result in ran.results if result.outcome == str(Outcome.PASS)}
