@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cpu_torch import torch
 
 from torch.utils._python_dispatch import TorchDispatchMode  # isort: skip
-from fixtures.localisation import collective_snippet  # isort: skip
+from fixtures.localisation import collective_snippet, plugin  # isort: skip
+from fixtures.localisation.snippet import Alone  # isort: skip
 from fixtures.localisation.collectives import Collective, asked_reduction, first_wrong, reductions_known  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,6 +218,77 @@ def test_a_sum_may_be_rounded():
     in_another_order = (parts[1] + parts[2]) + parts[0]
 
     assert first_wrong(calls("allreduce_", parts, [in_another_order] * 3, "SUM")) is None
+
+
+class SeenRanks:
+    """Ranks that ran again and left this; the script of a collective shows it."""
+
+    def __init__(self, left: dict):
+        self.left, self.scripts = left, []
+
+    def watched(self, workload, asked):
+        return self.left
+
+    def alone(self, text, world_size, env):
+        self.scripts.append((text, world_size, env))
+        return Alone(text, True, ("HcclAllReduce",), "rank 0: largest 1, error 1")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What ran on the ranks."""
+
+    steps: int = 5
+
+
+def left_by(collective, *deviations, alone=None) -> dict:
+    """What one rank leaves."""
+    return {"deviations": list(deviations), "collectives": [collective], "replayed": 3, "alone": alone}
+
+
+DEVIATION = {
+    **{
+        "operator": "aten.mm.default",
+        "output": "output 0",
+        "expected": "x <= 1",
+        "found": "2",
+        "error": 2.0,
+        "limit": 1.0,
+    },
+    **{"module": "", "phase": "forward", "number": 2, "inputs": ["(2, 2)"]},
+}
+
+
+def test_what_is_said_of_a_collective_of_several_ranks():
+    """The message has the collective, HCCL's name, the ranks, what is missing, and whether the script shows it."""
+    first, second = (own[0] for own in calls("allreduce_", [A, B], [A, A], "SUM", shapes=((2,),)))
+    seen = SeenRanks({0: left_by(first), 1: left_by(second)})
+
+    facts = plugin.localise_ranks(seen, (Workload(), (2, 2, "torchrun", ()), {"X": "1"}))
+
+    assert "\n".join(plugin._lines(facts)) == (
+        "collective:  allreduce (SUM) (HcclAllReduce), call 0 of ranks [0, 1]\n"
+        "             inputs (2,) torch.float32\n"
+        "             on rank 0: the contribution of rank 1 is missing\n"
+        "alone:       the snippet in the journal shows it"
+    )
+    ((text, world_size, env),) = seen.scripts
+    assert (text, world_size, env) == (facts["snippet"], 2, {"X": "1"})
+    assert "allreduce SUM of 2 ranks (0, 1)" in text
+
+
+def test_what_is_said_of_an_operator_on_one_rank():
+    """An operator that deviates on a rank comes before collectives, with what was seen on that rank's card."""
+    first, second = (own[0] for own in calls("allreduce_", [A, B], [A, A], "SUM"))
+    alone = Alone("text", True, ("aclnnMm",), "said").facts()
+    seen = SeenRanks({0: left_by(first), 1: left_by(second, DEVIATION, alone=alone)})
+
+    facts = plugin.localise_ranks(seen, (Workload(), (2, 2, "torchrun", ()), None))
+
+    lines = plugin._lines(facts)
+    assert lines[0] == "operator:    aten.mm.default (aclnnMm), output 0, outside of any module on rank 1"
+    assert lines[-1] == "alone:       the snippet in the journal shows it"
+    assert (facts["snippet"], facts["replayed"], seen.scripts) == ("text", 6, [])
 
 
 DATA_PARALLEL = """
