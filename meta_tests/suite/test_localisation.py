@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cpu_torch import torch
 from torch.utils._python_dispatch import TorchDispatchMode  # isort: skip
 from fixtures.localisation import collective_snippet, plugin  # isort: skip
 from fixtures.localisation.snippet import Alone  # isort: skip
+from fixtures.workloads.model_step import ModelStep  # isort: skip
 from fixtures.localisation.collectives import Collective, asked_reduction, first_wrong, reductions_known  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -338,24 +340,16 @@ def test_the_rank_whose_contribution_is_missing(suite, built):
     assert "dist.all_reduce(x, op=dist.ReduceOp.SUM)" in finding["snippet"]
 
 
-def test_the_rank_whose_operator_is_wrong(suite, built):
-    """A failed comparison of several ranks names the operator and the rank, on whose card its script was run."""
-    test = """
-    from data_parallel import Linear
+def test_an_operator_that_is_wrong_on_one_rank(tmp_path, built):
+    """A rank leaves the operator that deviates there, and its script has run with that rank's number and card."""
+    (tmp_path / "workloads.pickle").write_bytes(pickle.dumps([ModelStep("llama")]))
+    rank = {"RANK": "1", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "ASCEND_RT_VISIBLE_DEVICES": "1"}
+    faults = {"NPU_EMULATOR_FAULTS": "aclnnSilu:scale=1.02@rank=1,card=1", "NPU_CONFORMANCE_LOCALISE": "1"}
+    command = [sys.executable, "-m", "emulator", sys.executable, "-m", "fixtures.rank_process", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **rank, **faults}, capture_output=True, text=True)
 
-    @requirement("demo/ranks")
-    def test_gradient(ranks, evidence):
-        '''Gradients are averaged.'''
-        import torch
-        for measured in ranks(Linear(), 2):
-            evidence.check_equal("gradient", measured.details["gradient"], torch.full((1, 4), 3.0))
-    """
-    faults = {"NPU_EMULATOR_FAULTS": "aclnnMm:scale=1.5@rank=1"}
-
-    ran = suite(test, "-n", "0", modules={"data_parallel": DATA_PARALLEL}, env=faults, emulated=True)
-
-    record = ran.tests["test_gradient"]
-    (finding,) = [finding for finding in record["findings"] if finding["kind"] == "localised"]
-    assert finding["rank"] == 1, record["reason"]
-    assert finding["calls"] == ["aclnnMm"]
-    assert finding["reproduces"] is True, finding["said"]
+    assert done.returncode == 0, done.stderr[-2000:]
+    left = pickle.loads((tmp_path / "rank-1.0.localised").read_bytes())
+    assert left["deviations"][0]["operator"] == "aten.silu.default"
+    assert left["alone"]["calls"] == ("aclnnSilu",)
+    assert left["alone"]["reproduces"] is True, left["alone"]["said"]

@@ -137,6 +137,8 @@ def test_waivers_out_of_order_leave_the_verdict_open(problems, said):
     assert (judged.profile, judged.absent, judged.unanswered) == (None, (), ())
     assert verdict_line(judged, {"chip": "Ascend910B3"}) == f"verdict: INCOMPLETE on no card: 1 passed; {said}"
     assert judge([record("CRASH")], {"waiver_problems": problems}).verdict == "NOT CONFORMANT"
+    under_a_profile = judge([record("PASS", "demo/a")], {"profile": PROFILE, "waiver_problems": problems})
+    assert verdict_line(under_a_profile, {}).endswith(f"1 passed; {said}; 1 required left open")
 
 
 @pytest.mark.parametrize(
