@@ -86,6 +86,7 @@ def test_a_failure_is_expected_where_nothing_else_is_said(read):
         ({"outcome": '"XPASS"'}, "outcome: 'XPASS' is none of FAIL, CRASH, TIMEOUT, VACUOUS"),
         ({"error": '"("'}, "error: no regular expression: missing ), unterminated subpattern at position 0"),
         ({"error": '"x?"'}, "error: 'x?' matches any error; name the one that is known"),
+        ({"error": '"^$"'}, "error: '^$' matches any error; name the one that is known"),
         (
             {"when": '"torch"'},
             "when: expected a table such as { torch_npu = '<=2.13.0', soc = 'Ascend910B*' }, found 'torch'",
@@ -140,6 +141,7 @@ def test_what_is_no_toml_is_refused(tmp_path):
         ("demo/known[fp16-*]", "demo/other", "fp16-2", False),
         ("demo/known[fp16-*]", "demo/known", None, False),
         ("demo/known[*]", "demo/known", None, True),
+        ("demo/known[?*]", "demo/known", None, False),
         ("demo/known[a[b]]", "demo/known", "ab", True),
     ],
 )
@@ -193,6 +195,7 @@ def test_waivers_out_of_order(read):
         ("demo/known[*]", {"demo/known": {None}}, None),
         ("demo/known[a*]", {"demo/known": {"c", "b"}}, "'demo/known[a*]' matches none of b, c"),
         ("demo/known[a*]", {"demo/known": {None}}, "'demo/known[a*]' matches none of None"),
+        ("demo/known[?*]", {"demo/known": {None}}, "'demo/known[?*]' matches none of None"),
         ("demo/k*[a*]", {"demo/known": {"b"}, "demo/kept": {"a1"}}, None),
         ("demo/known[x]", {"demo/known": set("abcdefghij")}, "'demo/known[x]' matches none of a, b, c, d, e, f, g, h"),
     ],
