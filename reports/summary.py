@@ -31,17 +31,30 @@ def lines(records: Sequence[Mapping], verdict: Verdict, width: int = 120) -> lis
 
 
 def matrix(records: Sequence[Mapping], width: int) -> list[str]:
-    """Library by feature: how many requirements passed, of how many that ran; what else there is beside it."""
+    """Library by feature: how many requirements passed, of how many that ran; what else there is beside it.
+
+    Where the features do not fit side by side, they stand one below the other.
+    """
     found = support(records)
-    table = Table(box=None, pad_edge=False, header_style="", title_style="")
-    table.add_column("requirements")
-    for feature in (*found.features, "all"):
-        table.add_column(feature.replace("_", " "), justify="right")
-    for library, row in found.rows.items():
-        table.add_row(library, *(_cell(row.get(feature)) for feature in (*found.features, None)))
+    if not found.rows:
+        return []
     console = Console(file=io.StringIO(), width=max(width, 60), color_system=None, highlight=False, markup=False)
-    console.print(table)
-    return console.file.getvalue().rstrip("\n").split("\n") if found.rows else []
+    rows = [["requirements", *(feature.replace("_", " ") for feature in found.features), "all"]]
+    rows += [[library, *(_cell(row.get(f)) for f in (*found.features, None))] for library, row in found.rows.items()]
+    wide = _table(rows)
+    fits = Console(width=10_000).measure(wide).maximum <= console.width
+    console.print(wide if fits else _table(list(zip(*rows, strict=True))))
+    return [line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n")]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    """The first row is the head, the first column names the rows."""
+    table = Table(box=None, pad_edge=False, header_style="", title_style="")
+    for place, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if place else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
 
 
 def _cell(cell: Cell | None) -> str:

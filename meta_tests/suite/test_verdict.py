@@ -186,6 +186,27 @@ def test_the_matrix_counts_requirements():
     ]
 
 
+def test_a_matrix_that_is_too_wide_stands_on_its_side():
+    """Where the features do not fit beside each other they stand one below the other, and no word is cut."""
+    features = ["big_model_inference", "checkpoint", "peft_adapter", "quantization", "single_npu"]
+    records = [record("PASS", "accelerate/a", features=features), record("XFAIL", "transformers/b", features=["bf16"])]
+
+    rows = [line.split() for line in summary.matrix(records, 60)]
+
+    assert rows == [
+        ["requirements", "accelerate", "transformers"],
+        ["bf16", "-", "0/1"],
+        ["1", "waived"],
+        ["big", "model", "inference", "1/1", "-"],
+        ["checkpoint", "1/1", "-"],
+        ["peft", "adapter", "1/1", "-"],
+        ["quantization", "1/1", "-"],
+        ["single", "npu", "1/1", "-"],
+        ["all", "1/1", "0/1"],
+        ["1", "waived"],
+    ]
+
+
 def test_the_summary_names_what_to_look_at():
     """Failures, open ones, waived ones and findings each have a section; a run without them has none of these."""
     waiver = {"defect": "D1", "reason": "it is broken", "link": "https://example.org/1", "expires": "2027-05-25"}
