@@ -26,7 +26,7 @@ def outcomes(directory: Path, *tests: str, faults: str = "") -> dict[str, str]:
         timeout=400,
         check=False,
     )
-    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.returncode in (0, 1, 2), done.stdout[-2000:] + done.stderr[-2000:]
     records = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
     return {record["requirement"]: record["outcome"] for record in records if record["type"] == "test"}
 
@@ -48,7 +48,10 @@ def test_the_suite_is_green(tmp_path):
     ids=["dropped wait of a stream", "copy that returns early"],
 )
 def test_missing_synchronisation_is_caught(tmp_path, faults, red):
-    """A wait that is dropped, or a copy that is not there when it is waited for, turns its requirement red."""
+    """A wait that is dropped, or a copy that is not there when it is waited for, turns its requirement red.
+
+    Where no copy can be waited for, the question with a known answer before the test may be the first that goes wrong.
+    """
     name = {"runtime/streams": "streams", "runtime/pinned-memory": "pinned"}[red]
 
-    assert outcomes(tmp_path / "run", STREAMS, "-k", name, faults=faults)[red] == "FAIL"
+    assert outcomes(tmp_path / "run", STREAMS, "-k", name, faults=faults)[red] in ("FAIL", "DEVICE_LOST")
