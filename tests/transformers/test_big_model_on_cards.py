@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fixtures.placement_checks import check_computed, check_placement, the_map
+from fixtures.placement_checks import check_placed, check_placement
 from fixtures.requirement import requirement
 from fixtures.workloads.decoding import Pipeline
 from fixtures.workloads.model_placement import Placed
@@ -46,21 +46,13 @@ def one_process(ranks):
     return lambda workload: ranks(workload, 1, cards=2, launcher="python", together=TOGETHER, deadline=500)[0]
 
 
-def require_placed(measured, reference, evidence, spec: Placed, device_map: dict | None = None):
-    """A model is where its map says and computes what the CPU does."""
-    if device_map is None:
-        device_map = dict(spec.device_map) if isinstance(spec.device_map, tuple) else the_map(measured.details)
-    check_placement(evidence, measured.details, device_map, spec.offload_buffers)
-    check_computed(evidence, spec, measured, reference(spec, "float64"), reference(spec, spec.dtype))
-
-
 @requirement("transformers/device-map-over-cards", level="core")
 @pytest.mark.parametrize("name", MAPS)
 def test_a_model_over_cards_computes_what_the_cpu_does(one_process, reference, evidence, name):
     """However a map divides a model over two cards, every parameter is where it says, and the outputs are the CPU's."""
     measured = one_process(MAPS[name])
 
-    require_placed(measured, reference, evidence, MAPS[name])
+    check_placed(evidence, MAPS[name], measured, reference)
     assert set(measured.details["map"].values()) >= {"0", "1"}
     evidence.check_equal("host memory is used", "cpu" in measured.details["map"].values(), name == "limits")
 
@@ -71,7 +63,7 @@ def test_families_over_cards_generate_what_the_cpu_does(one_process, reference, 
     """A model of any family balanced over two cards, with tied weights, experts and caches, gives the CPU's tokens."""
     measured = one_process(FAMILIES[family])
 
-    require_placed(measured, reference, evidence, FAMILIES[family])
+    check_placed(evidence, FAMILIES[family], measured, reference)
     assert set(measured.details["map"].values()) == {"0", "1"}
 
 
@@ -82,7 +74,7 @@ def test_a_model_over_cards_in_half_precision(one_process, reference, evidence):
     measured = one_process(HALF)
 
     evidence.check_equal("dtypes", measured.details["dtypes"], ("torch.bfloat16",))
-    require_placed(measured, reference, evidence, HALF)
+    check_placed(evidence, HALF, measured, reference)
 
 
 @requirement("transformers/second-card", level="core")
@@ -91,7 +83,7 @@ def test_a_model_is_loaded_or_moved_to_the_second_card(one_process, reference, e
     """Loaded or moved to the second card by number or name, a model is there with all of it, and computes there."""
     measured = one_process(SECOND[name])
 
-    require_placed(measured, reference, evidence, SECOND[name], {"": 1})
+    check_placed(evidence, SECOND[name], measured, reference, {"": 1})
     evidence.check_equal("computed on", set(measured.details["executed on"].values()), {("npu:1",)})
 
 
