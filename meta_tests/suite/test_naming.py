@@ -7,7 +7,7 @@ import pytest
 
 from meta_tests.trial import catalogue, localisation
 from meta_tests.trial.catalogue import Fault
-from meta_tests.trial.forks import LOG, PROGRESS, Ran, Run, TestResult
+from meta_tests.trial.forks import Ran, Run, TestResult, _Progress
 from meta_tests.trial.localisation import Named
 from meta_tests.trial.targeted import Store
 from reports import suite
@@ -106,24 +106,36 @@ def test_callers_are_told_by_what_fired_meanwhile(tmp_path, monkeypatch):
     """A training calls what a fault is of where that fired between its begin and its end."""
     mm, add = fault("aclnnMm:scale=2", "mm"), fault("aclnnAdd:null;aclnnMul:null", "add")
     tests = ("a", "b", "waived")
-    counts = [{"aclnnMm:delay=0": 3}, {"aclnnMm:delay=0": 3, "aclnnMul:delay=0": 1}, {"aclnnMm:delay=0": 9}]
+    fired = (("aclnnMm:delay=0",), ("aclnnMul:delay=0",), ("aclnnMm:delay=0",))
     outcomes = ("PASS", "PASS", "XFAIL")
 
     def execute(runs, directory, references, jobs):
         (run,) = runs
         assert run.environment["NPU_EMULATOR_FAULTS"] == "aclnnAdd:delay=0;aclnnMm:delay=0;aclnnMul:delay=0"
-        here = directory / run.name / "1"
-        here.mkdir(parents=True)
-        events = [{"event": "began", "nodeid": "a"}]
-        events += [
-            {"event": "ended", "nodeid": test, "fired": fired} for test, fired in zip(tests, counts, strict=True)
-        ]
-        (here / PROGRESS).write_text("".join(json.dumps(event) + "\n" for event in events))
-        (directory / run.name / LOG).write_text("")
-        results = [TestResult(test, outcome, "", 1, 1, True) for test, outcome in zip(tests, outcomes, strict=True)]
-        yield Ran(run, tuple(results), 3, 1.0, 1.0)
+        three = zip(tests, outcomes, fired, strict=True)
+        yield Ran(
+            run, tuple(TestResult(test, outcome, "", 1, 1, True, own) for test, outcome, own in three), 3, 1.0, 1.0
+        )
 
     monkeypatch.setattr(localisation.forks, "execute", execute)
     callers = localisation._callers(Store(tmp_path, resume=True), 0, [mm, add], tests, lambda line: None)
 
     assert callers == {"mm": {"a"}, "add": {"b"}}
+
+
+def test_progress_tells_what_fired_during_a_test(tmp_path):
+    """What fired before a test, or in another process of it, is told apart from what did not fire meanwhile."""
+    file, log = tmp_path / "progress", tmp_path / "log"
+
+    def fires(**counts: int) -> None:
+        log.write_text("".join(json.dumps({"fault": name, "fired": count}) + "\n" for name, count in counts.items()))
+
+    fires(earlier=2)
+    progress = _Progress(file, log)
+    for test, counts in {"a": {"earlier": 2, "mm": 3}, "b": {"earlier": 3, "mm": 3, "add": 0}}.items():
+        progress.pytest_runtest_logstart(test)
+        fires(**counts)
+        progress.pytest_runtest_logfinish(test)
+
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {one["nodeid"]: one["fired"] for one in events if one["event"] == "ended"} == {"a": ["mm"], "b": ["earlier"]}

@@ -53,14 +53,17 @@ class TestResult:
         seconds: that the test took.
         after: seconds from the start of the run until it was known.
         called: its set-up was over, so that the test itself had a say.
+        fired: the faults that fired during the test.
     """
 
+    __test__ = False  # for pytest, which looks at names
     nodeid: str
     outcome: str
     reason: str
     seconds: float
     after: float
     called: bool
+    fired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,21 +141,18 @@ class _Collector:
 
 
 class _Progress:
-    """Notes which test has begun and which has ended, so that a process that dies can be asked for both, and how often
-    each fault had fired by then.
-    """
+    """Notes which test has begun and which has ended, for the case that the process dies, and what fired between."""
 
-    def __init__(self, file: Path):
-        self.file = file.open("a")
+    def __init__(self, file: Path, log: Path):
+        self.file, self.log = file.open("a"), log
+        self.fired = _fired(log)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._note("began", nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        fired: Counter[str] = Counter()
-        for line in map(json.loads, _lines(Path(os.environ["NPU_EMULATOR_LOG"]))):
-            fired[line.get("fault", "")] += line.get("fired", 0)
-        self._note("ended", nodeid, fired=fired)
+        before, self.fired = self.fired, _fired(self.log)
+        self._note("ended", nodeid, fired=[fault for fault, count in self.fired.items() if count > before[fault]])
 
     def _note(self, event: str, nodeid: str, **more) -> None:
         self.file.write(json.dumps({"event": event, "nodeid": nodeid, "time": time.time(), **more}) + "\n")
@@ -204,7 +204,8 @@ class _Going:
                 *("--rootdir", str(ROOT), "-c", str(ROOT / "pytest.ini")),
                 *(() if self.run.localised else ("--no-localisation",)),
             ]
-            code = int(pytest.main([*arguments, *self.left], plugins=[_Progress(self.here / PROGRESS)]))
+            progress = _Progress(self.here / PROGRESS, self.directory / LOG)
+            code = int(pytest.main([*arguments, *self.left], plugins=[progress]))
         except BaseException:  # nothing of this process may reach the code above the fork
             traceback.print_exc()
         finally:
@@ -234,6 +235,7 @@ class _Going:
         events = [json.loads(line) for line in _lines(self.here / PROGRESS)]
         began = {event["nodeid"]: event["time"] for event in events if event["event"] == "began"}
         ended = {event["nodeid"]: event["time"] for event in events if event["event"] == "ended"}
+        fired = {event["nodeid"]: tuple(event["fired"]) for event in events if event["event"] == "ended"}
         records = [json.loads(line) for line in _lines(self.here / "run" / FILE_NAME)]
         records = {record["nodeid"]: record for record in records if record["type"] == "test"}
         if not began:
@@ -252,7 +254,8 @@ class _Going:
             else:
                 continue
             after = ended.get(nodeid, time.time()) - self.began
-            self.results.append(TestResult(nodeid, outcome, reason, round(seconds, 2), round(after, 2), called))
+            times = round(seconds, 2), round(after, 2)
+            self.results.append(TestResult(nodeid, outcome, reason, *times, called, fired.get(nodeid, ())))
             self.left.remove(nodeid)
 
     def _how_it_died(self, code: int) -> tuple[str, str]:
@@ -265,7 +268,7 @@ class _Going:
         return (self.here / OUTPUT).read_text(errors="replace")[-6000:]
 
     def result(self) -> Ran:
-        fired = sum(json.loads(line).get("fired", 0) for line in _lines(self.directory / LOG))
+        fired = _fired(self.directory / LOG).total()
         seconds = round(time.time() - self.began, 2)
         return Ran(self.run, tuple(self.results), fired, seconds, round(self.cpu, 2))
 
@@ -308,6 +311,15 @@ def chunks(tests: Sequence[str], count: int, by: Callable[[str], str] = str) -> 
     for group in sorted(groups.values(), key=len, reverse=True):
         min(parts, key=len).extend(group)
     return [part for part in parts if part]
+
+
+def _fired(log: Path) -> Counter[str]:
+    """How often each fault has fired so far, over all processes of a run."""
+    counts: Counter[str] = Counter()
+    for line in map(json.loads, _lines(log)):
+        if "fault" in line:
+            counts[line["fault"]] += line["fired"]
+    return counts
 
 
 def _lines(file: Path) -> list[str]:

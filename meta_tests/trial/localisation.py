@@ -163,16 +163,7 @@ def _callers(store, number: int, chosen: Sequence[Fault], trainings: Sequence[st
     passed = {result.nodeid for result in ran.results if result.outcome == str(Outcome.PASS)}
     if red := [f"{r.outcome} {r.nodeid}: {r.reason}" for r in ran.results if r.outcome not in targeted.GREEN]:
         raise forks.TrialError("expected: green on honest cards; found:\n" + "\n".join(red))
-    callers: dict[str, set[str]] = {part: set() for part in lines}
-    before: dict[str, int] = {}
-    for attempt in sorted((store.directory / "work" / run.name).glob(f"*/{forks.PROGRESS}")):
-        for event in _lines(attempt):
-            if event["event"] != "ended":
-                continue
-            for part, count in event["fired"].items():
-                if count > before.get(part, 0) and event["nodeid"] in passed:
-                    callers[part].add(event["nodeid"])
-            before = event["fired"]
+    callers = {part: {result.nodeid for result in ran.results if part in result.fired} & passed for part in lines}
     return {fault.id: set().union(*(callers[part] for part in watching(fault.line).split(";"))) for fault in chosen}
 
 

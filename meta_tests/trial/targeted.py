@@ -118,7 +118,7 @@ class Store:
         if not file.exists():
             return None
         kept = json.loads(file.read_text(encoding="utf-8"))
-        results = tuple(TestResult(**result) for result in kept["results"])
+        results = tuple(TestResult(**{**one, "fired": tuple(one.get("fired", ()))}) for one in kept["results"])
         return Ran(run, results, kept["fired"], kept["seconds"], kept["cpu"])
 
     def put(self, ran: Ran) -> None:
