@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import journal
+from reports.run import Run, load
 from reports.verdict import judge
 
 HEADER = {
@@ -59,14 +60,30 @@ def ended(outcome: str = "PASS", requirement: str = "demo/thing", case: str = ""
     }
 
 
-def records(tests: Sequence[Mapping], header: Mapping | None = None, plan: Mapping | None = None) -> list[dict]:
+def timed(seconds: float, peak: int = 0, scatter: float = 0.01, steps: int = 20, workload: str = "Bert()") -> dict:
+    """What a test record says of a workload with steps of that length."""
+    times = [seconds * (1 + scatter * (-1) ** number * (number % 3)) for number in range(steps)]
+    return {"workload": workload, "world_size": 1, "step_seconds": times, "examples_per_step": 16, "peak_bytes": peak}
+
+
+def check(used: float, name: str = "loss", limit: float | None = 1.0) -> dict:
+    """A check that used so much of its limit."""
+    return {"check": name, "statistic": "max", "passed": True, "headroom": used, "measured": used, "limit": limit}
+
+
+def records(
+    tests: Sequence[Mapping],
+    header: Mapping | None = None,
+    plan: Mapping | None = None,
+    stack: Mapping | None = None,
+) -> list[dict]:
     """All records of a run that executed ``tests``."""
     selection = [{name: test[name] for name in planned()} for test in tests]
     footer = {"type": "footer", "verdict": judge(tests).verdict, "tests": len(tests), "seconds": 2.0, "exit_status": 0}
     return [
         {**HEADER, **(header or {})},
         {"type": "selection", "tests": selection, **(plan or {})},
-        STACK,
+        {**STACK, **(stack or {})},
         *tests,
         footer,
     ]
@@ -85,6 +102,11 @@ def write(path: Path, content: Sequence[Mapping]) -> Path:
 def made(path: Path, *tests: Mapping, **more: Any) -> Path:
     """Writes the complete journal of a run that executed ``tests``. Returns the file."""
     return write(path, records(tests, **more))
+
+
+def runs(path: Path, *tests: Mapping, **more: Any) -> list[Run]:
+    """One run that executed ``tests``, as a side of a comparison."""
+    return [load(made(path, *tests, **more))]
 
 
 def chained(*lines: str) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from made_runs import STACK, ended, made, records, write
+from made_runs import check, ended, made, records, runs, timed, write
 
 from reports import __main__, comparison_page, performance
 from reports.comparison import compare, kind_of
@@ -14,23 +14,6 @@ from reports.run import load
 
 P, F, X, N, U = Outcome.PASS, Outcome.FAIL, Outcome.XFAIL, Outcome.NOT_RUN, Outcome.UNSUPPORTED
 HOSTILE = "<script>alert(1)</script>|`x` [a](javascript:b)\n# head"
-
-
-def runs(path, *tests, **more) -> list:
-    """One run of those tests, as a side of a comparison."""
-    made(path, *tests, **more)
-    return [load(path)]
-
-
-def timed(seconds: float, peak: int = 0, scatter: float = 0.01, steps: int = 20) -> dict:
-    """What a test record says of a workload with steps of that length."""
-    times = [seconds * (1 + scatter * (-1) ** number * (number % 3)) for number in range(steps)]
-    return {"workload": "Bert()", "world_size": 1, "step_seconds": times, "examples_per_step": 16, "peak_bytes": peak}
-
-
-def check(used: float, name: str = "loss") -> dict:
-    """A check that used so much of its limit."""
-    return {"check": name, "statistic": "max", "passed": True, "headroom": used, "measured": used, "limit": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -202,12 +185,9 @@ def test_more_memory_is_a_regression(tmp_path):
 )
 def test_what_cannot_be_compared(tmp_path, header, chip, told):
     """Emulated with real cards, and one chip with another, are not comparable; the reason is told."""
-    content = [
-        {**record, "chip": chip} if record["type"] == "stack" else record for record in records([ended()], header)
-    ]
-    after = load(write(tmp_path / "b", content))
+    after = runs(tmp_path / "b", ended(), header=header, stack={"chip": chip})
 
-    found = compare(runs(tmp_path / "a", ended()), [after])
+    found = compare(runs(tmp_path / "a", ended()), after)
 
     assert found.verdict == "NOT COMPARABLE"
     assert told in found.obstacles[0]
@@ -360,10 +340,6 @@ def test_hostile_records(tmp_path):
 
 def test_the_card_is_part_of_the_environment(tmp_path):
     """What torch_npu said about the card is compared too."""
-    content = [
-        {**STACK, "overflow_mode": "saturation"} if record["type"] == "stack" else record
-        for record in records([ended()])
-    ]
-    after = load(write(tmp_path / "b", content))
+    after = runs(tmp_path / "b", ended(), stack={"overflow_mode": "saturation"})
 
-    assert ("overflow_mode", None, "saturation") in compare(runs(tmp_path / "a", ended()), [after]).environment
+    assert ("overflow_mode", None, "saturation") in compare(runs(tmp_path / "a", ended()), after).environment
