@@ -212,6 +212,12 @@ def test_differences_of_curves(measured, truth, errors):
     )
 
 
+def test_curves_of_two_lengths_are_refused():
+    """A curve that ends early is not compared up to its end."""
+    with pytest.raises(ValueError, match="shorter"):
+        numerics.curve_errors([1.0], [1.0, 2.0])
+
+
 def test_the_size_of_a_tensor():
     """Largest, mean and root mean square of what is finite."""
     assert numerics.scale(torch.tensor([[-4.0, math.inf], [0.0, math.nan]])) == Scale(4.0, 2.0, math.sqrt(8.0))
