@@ -106,6 +106,23 @@ def test_a_peer_beyond_its_ceiling_measures_nothing(error, passed):
         assert judge_tensor("x", same, ONES, same, scale_floor=1.1).passed
 
 
+def test_overflow_that_rounding_explains():
+    """Near the largest number of a precision infinity conforms where the CPU in that precision has it, and so does the
+    number itself, which is closer to the truth.
+    """
+    truth = torch.tensor([1.0, 65000.0], dtype=torch.float64)
+    number, infinity = truth.half(), torch.tensor([1.0, math.inf]).half()
+
+    assert judge_tensor("x", infinity, truth, infinity).passed
+    assert judge_tensor("x", number, truth, infinity).passed
+    assert not judge_tensor("x", infinity, truth, number).passed
+
+
+def test_a_step_without_tensors():
+    """There is nothing to judge, which the caller has to notice."""
+    assert judge_tensors({}, {}, {}) == []
+
+
 def test_what_is_recorded_of_a_tensor():
     """Relative rms error, bias, cosine and size, and the limit's source."""
     truth = 2 * ONES
@@ -214,7 +231,7 @@ def test_differences_of_curves(measured, truth, errors):
 
 def test_curves_of_two_lengths_are_refused():
     """A curve that ends early is not compared up to its end."""
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         numerics.curve_errors([1.0], [1.0, 2.0])
 
 
@@ -222,6 +239,22 @@ def test_the_size_of_a_tensor():
     """Largest, mean and root mean square of what is finite."""
     assert numerics.scale(torch.tensor([[-4.0, math.inf], [0.0, math.nan]])) == Scale(4.0, 2.0, math.sqrt(8.0))
     assert numerics.scale(torch.tensor([math.nan])) == Scale(0.0, 0.0, 0.0)
+
+
+class OnACard(torch.Tensor):
+    """A tensor of a card that has no float64."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.to and args[1:] == ("cpu",):
+            return args[0].as_subclass(torch.Tensor)
+        assert func is not torch.Tensor.to, "the card has no float64"
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_a_card_without_float64():
+    """Values are brought to the CPU before they are widened."""
+    assert numerics.scale(torch.tensor([3.0, -4.0]).as_subclass(OnACard)) == Scale(4.0, 3.5, math.sqrt(12.5))
 
 
 def test_errors_of_special_tensors():
