@@ -6,6 +6,7 @@ a run repeated itself (``pytest --repeat N``) tells what is flaky, too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,7 @@ class Change:
         nodeid, requirement, sentence, reproduce: of the test.
         before, after: its outcomes, one for each run of the side and each repetition in it (pytest --repeat); () where
             the side does not have it.
-        reason: of the newest outcome that is no pass, else of the oldest.
+        reason: of the newest outcome after that is no pass, else of the oldest one before.
     """
 
     kind: str
@@ -198,10 +199,7 @@ def _repeated(side: Sequence[Run]) -> dict[str, list[Outcome]]:
 def _change(
     nodeid: str, old: Sequence[Mapping], new: Sequence[Mapping], again: Sequence[Mapping[str, list[Outcome]]]
 ) -> Change | None:
-    before, after = (
-        (*(Outcome(record["outcome"]) for record in side), *(more.get(nodeid, ()) if side else ()))
-        for side, more in zip((old, new), again, strict=True)
-    )
+    before, after = _outcomes(nodeid, old, again[0]), _outcomes(nodeid, new, again[1])
     kind = kind_of(before, after)
     if kind is None:
         return None
@@ -209,6 +207,10 @@ def _change(
     told = next((record for record in records if record["outcome"] != Outcome.PASS), records[0])
     promise = [str(records[0][name]) for name in ("requirement", "sentence", "reproduce")]
     return Change(kind, nodeid, *promise, before, after, told["reason"])
+
+
+def _outcomes(nodeid: str, side: Sequence[Mapping], again: Mapping[str, list[Outcome]]) -> tuple[Outcome, ...]:
+    return (*(Outcome(record["outcome"]) for record in side), *again.get(nodeid, ()))
 
 
 def kind_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> str | None:
@@ -256,11 +258,11 @@ def _used(side: Sequence[Mapping]) -> dict[tuple[str, int], float]:
     """What each check used of its limit; a check is known by its name and its place among those of that name."""
     found: dict[tuple[str, int], list[float]] = {}
     for record in side:
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         for one in measurements.headrooms(record):
             if one.limit is not None:
-                number = seen[one.check] = seen.get(one.check, -1) + 1
-                found.setdefault((one.check, number), []).append(one.used)
+                found.setdefault((one.check, seen[one.check]), []).append(one.used)
+                seen[one.check] += 1
     return {key: median(values) for key, values in found.items()}
 
 

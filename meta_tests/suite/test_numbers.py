@@ -97,7 +97,7 @@ def test_a_bias_by_chance():
     size = 400 * EPSILON["fp32"]
     alternating = size * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(64)
     aligned = alternating.clone()
-    aligned[:8] = size  # 8 of 128 more to one side: a projection of one to two standard deviations
+    aligned[:24] = size  # 12 of 128 more to one side: a projection of one to two standard deviations, beyond the floor
     peer = (truth + alternating).float()
 
     assert judge_tensor("x", (truth + aligned).float(), truth, peer).passed
