@@ -103,9 +103,10 @@ def test_the_first_update_without_zero_is_that_of_adamw(trained, evidence):
 def test_training_without_zero_follows_one_process(trained, evidence, reference):
     """Without ZeRO, in bf16, DeepSpeed follows one process that also begins with a step without gradients."""
     alike = dataclasses.replace(PLAIN, empty_step=True)
-    measured = trained(PLAIN)[0]
+    measured, truth, peer = trained(PLAIN)[0], reference(alike, "float64"), reference(alike, "bfloat16")
 
-    evidence.check_curve("training loss", measured.losses, reference(alike, "float64").losses, precision="bf16")
+    evidence.check_curve("training loss", measured.losses, truth.losses, precision="bf16")
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, precision="bf16")
 
 
 @pytest.mark.fp16

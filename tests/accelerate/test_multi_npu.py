@@ -15,16 +15,22 @@ SCRIPTS = {
     "test_ops": "gather, reduce, broadcast, pad_across_processes",
     "test_sync": "no_sync and gradient accumulation",
     "test_distributed_data_loop": "uneven data, join_uneven_inputs, dispatch of batches",
+    "test_merge_weights": "shards of FSDP1 put together",
 }
 EXTERNAL = "accelerate.test_utils.scripts.external_deps"  # they load models, data and metrics from a hub
 MODEL = [f"--model_name_or_path={hub_files.CLASSIFIER}"]
 KNOWN = 0.9  # a share of the rows, which the model knows; one label for all of them would be right for half
+# Megabytes, whole ones. Weights, gradients and two moments of the model take 1.6; activations of all steps of the
+# training, if they stayed, more than this.
+CEILING = 24
 # Of the others there, test_pippy does nothing on NPUs, test_zero3_integration asks for nccl, and test_ds_multiple_model
 # for files of accelerate's repository that are not installed.
 
 
 @requirement("accelerate/shipped-checks", level="core")
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script", [pytest.param(name, marks=pytest.mark.fsdp if "merge" in name else ()) for name in SCRIPTS]
+)
 def test_accelerate_passes_its_own_checks(ranks, evidence, script):
     """The scripts with which accelerate verifies itself succeed on two cards under accelerate launch."""
     if script == "test_distributed_data_loop" and version_of("torchdata") is None:
@@ -70,6 +76,17 @@ def test_accelerate_passes_its_own_checks_of_performance(ranks, evidence, hub):
     evidence.add(accuracies=accuracies)
 
 
+@requirement("accelerate/shipped-checks-of-memory", level="extended")
+def test_accelerate_passes_its_own_checks_of_memory(ranks, evidence, hub):
+    """The script test_peak_memory_usage of accelerate succeeds, and measures what the training must have taken."""
+    arguments = [*MODEL, f"--output_dir={hub}", f"--peak_memory_upper_bound={CEILING}"]
+    check_training(ranks, evidence, hub, "test_peak_memory_usage", *arguments)
+
+    peak = json.loads((hub / "peak_memory_utilization.json").read_text())["epoch-0"]
+    evidence.add(peak_megabytes=peak)
+    evidence.check_equal("room for weights, gradients and moments", peak >= 1, True)
+
+
 @pytest.mark.checkpoint
 @requirement("accelerate/shipped-checks-of-checkpoints", level="extended")
 def test_accelerate_passes_its_own_checks_of_checkpoints(ranks, evidence, hub):
@@ -77,3 +94,25 @@ def test_accelerate_passes_its_own_checks_of_checkpoints(ranks, evidence, hub):
     arguments = [*MODEL, f"--output_dir={hub}"]
     check_training(ranks, evidence, hub, "test_checkpointing", *arguments, "--partial_train_epoch=1")
     check_training(ranks, evidence, hub, "test_checkpointing", *arguments, f"--resume_from_checkpoint={hub}/epoch_0")
+
+
+@requirement("accelerate/shipped-checks-of-hooks", level="extended")
+def test_accelerate_passes_its_own_checks_of_hooks(ranks, evidence):
+    """The script with which accelerate verifies hooks that compress gradients succeeds on two cards."""
+    completed = ranks.module("accelerate.test_utils.scripts.test_ddp_comm_hook", deadline=300)
+
+    evidence.add(output=completed.stdout[-3000:])
+    completed.check()
+
+
+@requirement("accelerate/notebook-launcher", level="extended")
+def test_the_notebook_launcher_starts_ranks(ranks, evidence):
+    """The script with which accelerate verifies notebook_launcher, which forks the ranks, succeeds on two cards."""
+    script, env = "accelerate.test_utils.scripts.test_notebook", {"ACCELERATE_NUM_PROCESSES": "2"}
+    completed = ranks.module(script, launcher="python", env=env, deadline=400)
+
+    evidence.add(output=completed.stdout[-3000:])
+    completed.check()
+    evidence.check_equal(
+        "ranks on a card of their own", [f"npu:{rank}" in completed.stdout for rank in range(2)], [True] * 2
+    )

@@ -7,6 +7,7 @@ import pytest
 from fixtures.requirement import requirement
 from fixtures.trl_checks import both
 from fixtures.workloads.trl_common import gathered
+from fixtures.workloads.trl_experimental import Experimental
 from fixtures.workloads.trl_preference import DPO, KTO, Reward
 from fixtures.workloads.trl_rollouts import GRPO, RLOO, Distillation
 from fixtures.workloads.trl_sft import SFT
@@ -21,6 +22,7 @@ ON_DATA = {
     # The loss of the default pairs each prompt with a completion of its rank's batch, which one process would not.
     "kto": KTO(batch=4, options=(("loss_type", "apo_zero_unpaired"),)),
     "reward": Reward(batch=2),
+    "simpo": Experimental(trainer="cpo", batch=2, options=(("loss_type", "simpo"), ("cpo_alpha", 0.0))),
 }
 ON_ROLLOUTS = {"grpo": GRPO(reward="model", beta=0.1), "rloo": RLOO(), "distillation": Distillation(batch=4)}
 TOGETHER = (*ON_DATA.values(), *ON_ROLLOUTS.values())
