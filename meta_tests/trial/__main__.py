@@ -41,6 +41,10 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time")
     parser.add_argument("--full", action="store_true", help="the whole suite under each fault, for a nightly machine")
     parser.add_argument("--resume", action="store_true", help="go on: keep what DIR has of the same sources")
+    parser.add_argument(
+        "--honest", type=Path, metavar="RUN",
+        help="the directory of a run of the suite of this revision on honest cards, whose tests need not run again",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="noise: seeds of each strength (default 20)")
     parser.add_argument("--strongest", action="store_true", help="noise: the strongest alone, which contains the first")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "trial", metavar="DIR", help="default: runs/trial")
@@ -116,7 +120,8 @@ def hold(options: argparse.Namespace, faults) -> int:
         return limits(options, plan, store)
     if options.command == "localisation":
         return localisation(options, plan, store, faults)
-    rows = targeted.trial(store, plan, faults, options.jobs, say)
+    known = targeted.outcomes_of(options.honest) if options.honest else None
+    rows = targeted.trial(store, plan, faults, options.jobs, say, known=known)
     report = targeted.report(plan, rows, time.monotonic() - began, options.jobs)
     counts = Counter(row.status for row in rows)
     say(f"{', '.join(f'{count} {status}' for status, count in counts.items())}, in {report['seconds']:g} s")

@@ -338,3 +338,100 @@ def losses_are_kept(module):
         return original(self, *arguments, **keywords)
 
     _instead(module.Tensor, "backward", keeping)
+
+
+@lie("torch._tensor")
+def backward_passes_leave_memory(module):
+    """Every backward pass leaves 8 MiB on the card."""
+    import torch
+
+    kept = []
+
+    def keeping(original, self, *arguments, **keywords):
+        kept.append(torch.empty(8 << 20, dtype=torch.uint8, device=self.device))
+        return original(self, *arguments, **keywords)
+
+    _instead(module.Tensor, "backward", keeping)
+
+
+@lie("accelerate.accelerator")
+def remainders_are_kept(module):
+    """The rows that fill up the last batch are not dropped when results of ranks are gathered."""
+    _instead(
+        module.Accelerator, "gather_for_metrics", lambda original, self, data, *_, **__: self.gather(data)
+    )  # fmt: skip
+
+
+@lie("torch_npu")
+def one_card_is_always_counted(module):
+    """There is one card, whatever ASCEND_RT_VISIBLE_DEVICES says."""
+    _instead(module.npu, "device_count", lambda original: 1)
+
+
+@lie("transformers.modeling_utils")
+def saved_weights_are_zeroed(module):
+    """The first weights of every file that is saved are zeros."""
+
+    def zeroed(original, tensors, *arguments, **keywords):
+        first = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+        return original({**tensors, first: tensors[first] * 0}, *arguments, **keywords)
+
+    _instead(module, "safe_save_file", zeroed)
+
+
+@lie("torch.amp.grad_scaler")
+def scalers_are_never_disabled(module):
+    """A gradient scaler that is disabled scales all the same."""
+
+    def enabled(original, self, *arguments, **keywords):
+        return original(self, *arguments, **{**keywords, "enabled": True})
+
+    _instead(module.GradScaler, "__init__", enabled)
+
+
+@lie("torch.amp.grad_scaler")
+def scaler_states_are_not_loaded(module):
+    """A gradient scaler does not take the state that it is given."""
+    _instead(module.GradScaler, "load_state_dict", lambda original, self, state: None)
+
+
+@lie("torch.random")
+def forks_of_random_numbers_are_none(module):
+    """What is drawn inside fork_rng moves the generators outside."""
+    from contextlib import nullcontext
+
+    _instead(module, "fork_rng", lambda original, *_, **__: nullcontext())
+
+
+@lie("torch.nn.functional")
+def unsafe_losses_are_accepted(module):
+    """Under autocast a loss that is unsafe in half precision is computed all the same."""
+    import torch
+
+    def accepting(original, *arguments, **keywords):
+        with torch.autocast("npu", enabled=False):
+            return original(*arguments, **keywords)
+
+    _instead(module, "binary_cross_entropy", accepting)
+
+
+@lie("transformers.modeling_flash_attention_utils")
+def softcaps_are_forgotten(module):
+    """Flash attention leaves scores uncapped where a model asks for a cap."""
+
+    def uncapped(original, *arguments, **keywords):
+        return original(*arguments, **{**keywords, "softcap": None})
+
+    _instead(module, "_process_flash_attention_kwargs", uncapped)
+
+
+@lie("transformers.trainer")
+def the_best_model_is_not_loaded(module):
+    """Training ends with the last weights instead of the best."""
+    _instead(module.Trainer, "_load_best_model", lambda original, self: None)
+
+
+@lie("transformers.trainer_utils")
+def memory_of_the_card_is_not_measured(module):
+    """The Trainer's measure of memory does not know the NPU."""
+    _instead(module, "is_torch_npu_available", lambda original, *_, **__: False)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,9 @@ from meta_tests.trial import forks, matrix
 from meta_tests.trial.catalogue import CatalogueError, Fault, tests_of
 from meta_tests.trial.forks import ROOT, Ran, Run, TestResult, TrialError
 from reports import conditions, waivers
+from reports.journal import JournalError
 from reports.outcome import Outcome
+from reports.run import load
 
 SINGLE, MULTI = {"NPU_EMULATOR_CARDS": "1"}, {"NPU_EMULATOR_CARDS": "4", "NPU_EMULATOR_HCCL_TIMEOUT": "20"}
 GREEN = ("PASS", "XFAIL", "UNSUPPORTED")  # on honest cards
@@ -145,10 +148,40 @@ def executed(store: Store, runs: Sequence[Run], jobs: int):
         yield ran
 
 
+def outcomes_of(directory: Path) -> dict[str, str]:
+    """By node id: the outcomes of a run of the suite on honest cards, of these sources.
+
+    Raises:
+        TrialError: no such run, one of other sources, or one under faults.
+    """
+    try:
+        known = load(directory)
+    except JournalError as error:
+        raise TrialError(f"--honest: {error}") from error
+    if known.header["emulator"].get("NPU_EMULATOR_FAULTS"):
+        raise TrialError(f"--honest {directory}: expected a run on honest cards; found one with NPU_EMULATOR_FAULTS")
+    there = str(known.header["revision"])
+    changed = subprocess.run(["git", "-C", str(ROOT), "diff", "--quiet", there, "--", *SOURCES], check=False)
+    if known.header["modified"] or changed.returncode:
+        raise TrialError(
+            f"--honest {directory}: expected a run of these sources ({', '.join(SOURCES)}); they are not those of "
+            f"the revision {there}{' with the changes that it had then' if known.header['modified'] else ''}"
+        )
+    return {test["nodeid"]: test["outcome"] for test in known.tests if test["outcome"] in GREEN}
+
+
 def honest(
-    store: Store, plan: Plan, faults: Sequence[Fault], jobs: int, say: Callable[[str], None]
+    store: Store,
+    plan: Plan,
+    faults: Sequence[Fault],
+    jobs: int,
+    say: Callable[[str], None],
+    known: Mapping[str, str] | None = None,
 ) -> dict[tuple, str]:
     """Runs every test that is needed on honest cards, with every environment that some fault asks for.
+
+    Args:
+        known: by node id: outcomes on honest cards without such an environment, which need no run.
 
     Returns:
         The outcome by environment (sorted items) and node id.
@@ -156,10 +189,12 @@ def honest(
     Raises:
         TrialError: a test fails on honest cards, so that the trial would say nothing.
     """
+    outcomes: dict[tuple, str] = {((), test): outcome for test, outcome in (known or {}).items()}
     needed: dict[tuple, list[str]] = {}
     for fault in faults:
-        known = needed.setdefault(tuple(sorted(fault.environment.items())), [])
-        known += [test for test in plan.of(fault) if test not in known]
+        setting = tuple(sorted(fault.environment.items()))
+        listed = needed.setdefault(setting, [])
+        listed += [test for test in plan.of(fault) if test not in listed and (setting, test) not in outcomes]
     runs = []
     several = {test["nodeid"] for test in plan.tests if test["multi"]}
     for number, (environment, tests) in enumerate(needed.items()):
@@ -169,7 +204,6 @@ def honest(
         for part, chunk in enumerate(one + many):
             runs += plan.runs(f"honest-{number}-{part}", chunk, dict(environment))
     settings = {run.name: next(e for n, e in enumerate(needed) if run.name.split("-")[1] == str(n)) for run in runs}
-    outcomes: dict[tuple, str] = {}
     red = []
     for ran in executed(store, runs, jobs):
         for result in ran.results:
@@ -193,9 +227,15 @@ def trial(
     jobs: int,
     say: Callable[[str], None],
     more: Mapping | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> list[matrix.Row]:
-    """The row of each fault. ``more``: variables for all runs, for example NPU_EMULATOR_NOISE."""
-    outcomes = honest(store, plan, faults, jobs, say)
+    """The row of each fault.
+
+    Args:
+        more: variables for all runs with faults, for example NPU_EMULATOR_NOISE.
+        known: as honest takes it.
+    """
+    outcomes = honest(store, plan, faults, jobs, say, known)
     runs: dict[str, list[Run]] = {}
     for fault in faults:
         setting = tuple(sorted(fault.environment.items()))

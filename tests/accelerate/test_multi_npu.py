@@ -23,8 +23,7 @@ KNOWN = 0.9  # a share of the rows, which the model knows; one label for all of 
 # Megabytes, whole ones. Weights, gradients and two moments of the model take 1.6; activations of all steps of the
 # training, if they stayed, more than this.
 CEILING = 24
-# Of the others there, test_pippy does nothing on NPUs, test_zero3_integration asks for nccl, and test_ds_multiple_model
-# for files of accelerate's repository that are not installed.
+# Of the others there, test_ds_multiple_model asks for files of accelerate's repository that are not installed.
 
 
 @requirement("accelerate/shipped-checks", level="core")
@@ -103,6 +102,28 @@ def test_accelerate_passes_its_own_checks_of_hooks(ranks, evidence):
 
     evidence.add(output=completed.stdout[-3000:])
     completed.check()
+
+
+@requirement("accelerate/shipped-checks-of-pipelines", level="extended")
+def test_accelerate_passes_its_own_checks_of_pipelines(ranks, evidence):
+    """The script with which accelerate verifies pipelines of stages (prepare_pippy) succeeds on two cards."""
+    completed = ranks.module(f"{EXTERNAL}.test_pippy", deadline=300)
+
+    evidence.add(output=completed.stdout[-3000:])
+    completed.check()
+    if "not running tests" in completed.stdout:
+        unsupported("accelerate's test_pippy runs on GPUs, XPUs and HPUs alone: there it found none")
+    evidence.check_equal("processes that computed on a card", completed.npu.processes, 2)
+
+
+@pytest.mark.deepspeed
+@requirement("accelerate/shipped-checks-of-zero3", level="extended")
+def test_accelerate_passes_its_own_checks_of_zero3(ranks, evidence, hub):
+    """The script with which accelerate verifies that models are made for ZeRO-3 succeeds on two cards."""
+    if version_of("deepspeed") is None:
+        unsupported("deepspeed is not installed: pip install deepspeed")
+
+    check_training(ranks, evidence, hub, "test_zero3_integration")
 
 
 @requirement("accelerate/notebook-launcher", level="extended")

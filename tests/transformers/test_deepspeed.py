@@ -37,7 +37,8 @@ def test_the_trainer_follows_one_process(trained, evidence, reference, spec):
 @pytest.mark.bf16
 @requirement("transformers/deepspeed-bf16", level="core")
 def test_the_trainer_in_bf16_follows_one_process(trained, evidence, reference):
-    """The Trainer under ZeRO-3 in bf16 follows the exact losses of one process."""
-    measured = trained(BF16)[0]
+    """The Trainer under ZeRO-3 in bf16 follows the exact losses and gradient norms of one process."""
+    measured, truth = trained(BF16)[0], reference(BF16, "float64")
 
-    evidence.check_curve("training loss", measured.losses, reference(BF16, "float64").losses, precision="bf16")
+    evidence.check_curve("training loss", measured.losses, truth.losses, precision="bf16")
+    evidence.check_curve("gradient norm", measured.gradient_norms, truth.gradient_norms, precision="bf16")

@@ -10,13 +10,14 @@ from fixtures.workloads.causal_lm import CausalLM
 
 pytestmark = pytest.mark.multi_npu
 
-LLAMA = CausalLM(steps=10)
+LLAMA = CausalLM(steps=10, max_grad_norm=1e9)  # clipping would hide a gradient of the wrong size
 ACCUMULATED = dataclasses.replace(LLAMA, batch=4, gradient_accumulation=4, steps=5)
 CHECKPOINTED = dataclasses.replace(LLAMA, gradient_checkpointing=True, steps=5)
+CLIPPED = dataclasses.replace(LLAMA, max_grad_norm=1.0)
 FP16, BF16 = (dataclasses.replace(LLAMA, precision=precision) for precision in ("fp16", "bf16"))
 # Without clipping nothing looks at the gradients between the overflow and the scaler.
 OVERFLOW = dataclasses.replace(FP16, steps=4, max_grad_norm=0.0, poison_gradient_at_step=1, poison_rank=1)
-TOGETHER = (LLAMA, ACCUMULATED, CHECKPOINTED, FP16, BF16, OVERFLOW)
+TOGETHER = (LLAMA, ACCUMULATED, CHECKPOINTED, CLIPPED, FP16, BF16, OVERFLOW)
 WORLD_SIZES = [2, 4]
 
 
@@ -52,6 +53,18 @@ def test_training_follows_one_process(ranks, reference, evidence, world_size):
     evidence.check_curve("gradient norm", measured.gradient_norms, truth.gradient_norms)
 
 
+@requirement("transformers/ddp-clipping", level="core")
+def test_clipping_over_ranks(ranks, reference, evidence):
+    """Gradients that are clipped on two ranks, by their norm over the whole batch, are those of one process."""
+    measured = ranks(CLIPPED, 2, together=TOGETHER)
+
+    truth, peer = reference(CLIPPED, "float64"), reference(CLIPPED, "float32")
+    evidence.check_equal("clipped by the reference", truth.gradient_norms[0] > CLIPPED.max_grad_norm, True)
+    for result in measured:
+        evidence.check_gradients(result.gradients, truth.gradients, peer.gradients)
+    evidence.check_curve("training loss", measured[0].losses, truth.losses)
+
+
 @requirement("transformers/ddp-accumulation", level="core")
 def test_accumulation_over_ranks(ranks, reference, evidence):
     """Gradients accumulated over micro batches on two ranks are as exact as those of one process on the CPU."""
@@ -78,13 +91,17 @@ def test_gradient_checkpointing_over_ranks(ranks, reference, evidence):
     ids=["fp16", "bf16"],
 )  # fmt: skip
 def test_mixed_precision_over_ranks(ranks, reference, evidence, workload):
-    """In mixed precision two ranks follow the exact loss curve, and skip no step."""
-    measured = ranks(workload, 2, together=TOGETHER)[0]
+    """In mixed precision two ranks have gradients as close to the exact ones as one process, follow the exact loss
+    curve, and skip no step.
+    """
+    measured = ranks(workload, 2, together=TOGETHER)
 
-    evidence.check_equal("skipped steps", measured.skipped_steps, ())
-    evidence.check_curve(
-        "training loss", measured.losses, reference(LLAMA, "float64").losses, precision=workload.precision
-    )
+    half = {"fp16": "float16", "bf16": "bfloat16"}[workload.precision]
+    truth, peer = reference(workload, "float64"), reference(workload, half)
+    for result in measured:
+        evidence.check_equal("skipped steps", result.skipped_steps, ())
+        evidence.check_gradients(result.gradients, truth.gradients, peer.gradients, precision=workload.precision)
+    evidence.check_curve("training loss", measured[0].losses, truth.losses, precision=workload.precision)
 
 
 @pytest.mark.fp16
