@@ -29,6 +29,7 @@ from reports.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 MARK = "NPU_CONFORMANCE_TRIAL"  # inherited by every process of a run, with a value of its own
+MODEL = "meta_tests/models/llama/config.json"  # of the tests that ask for a user's own model
 PROGRESS, OUTPUT, LOG = "progress.jsonl", "output.txt", "emulator.jsonl"
 # What the libraries import when they are first used, and would be imported in each run anew.
 WARM = (
@@ -77,6 +78,7 @@ class Run:
         patch: the lie of a library, or "".
         deadline: seconds for each test.
         localised: a failed comparison is followed up, to the operator that is wrong.
+        model: what --model gets, from the root of the suite, or "".
     """
 
     name: str
@@ -85,6 +87,7 @@ class Run:
     patch: str = ""
     deadline: float = 300.0
     localised: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,21 @@ def warm_up() -> None:
 
 
 def collect() -> list[dict]:
-    """Descriptions of all tests of the suite, as the journal has them."""
+    """Descriptions of all tests of the suite, as the journal has them, with "multi" (it needs several cards) and
+    "model" (it runs with --model alone).
+    """
+    return [{**test, "model": bool(model)} for model in ("", MODEL) for test in _collected(model)]
+
+
+def _collected(model: str) -> list[dict]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         with os.fdopen(writer, "w") as file, open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
-            code = pytest.main(["--collect-only", "-q", "-n", "0", "-m", ""], plugins=[_Collector(file)])
+            options = ["--collect-only", "-q", "-n", "0", "-m", "", *_asking_for(model)]
+            code = pytest.main(options, plugins=[_Collector(file)])
         os._exit(code)
     os.close(writer)
     with os.fdopen(reader) as file:
@@ -127,6 +137,10 @@ def collect() -> list[dict]:
     if os.waitpid(child, 0)[1] != 0 or not text:
         raise TrialError("the suite could not be collected. Look at: pytest --collect-only -q -n 0")
     return json.loads(text)
+
+
+def _asking_for(model: str) -> list[str]:
+    return [f"--model={ROOT / model}"] if model else []
 
 
 class _Collector:
@@ -203,6 +217,7 @@ class _Going:
                 *("--references", str(self.references), "-o", f"faulthandler_timeout={self.run.deadline:g}"),
                 *("--rootdir", str(ROOT), "-c", str(ROOT / "pytest.ini")),
                 *(() if self.run.localised else ("--no-localisation",)),
+                *_asking_for(self.run.model),
             ]
             progress = _Progress(self.here / PROGRESS, self.directory / LOG)
             code = int(pytest.main([*arguments, *self.left], plugins=[progress]))

@@ -31,7 +31,7 @@ class Plan:
     """What the trial has to run.
 
     Attributes:
-        tests: descriptions of all tests of the suite.
+        tests: descriptions of all tests of the suite (forks.collect).
         wanted: by fault id: node ids by entry of ``Fault.requirements``.
         full: the whole suite under each fault, rather than the requirements named.
     """
@@ -55,15 +55,17 @@ class Plan:
     def runs(
         self, name: str, tests: Sequence[str], environment: Mapping, patch: str = "", deadline: float = 300.0
     ) -> list[Run]:
-        """Runs for these tests: those of one card and those of several need cards that are set otherwise."""
+        """Runs for these tests: those of one card, of several and of the user's own model are started otherwise."""
         several = {test["nodeid"] for test in self.tests if test["multi"]}
+        asking = {test["nodeid"] for test in self.tests if test["model"]}
         parts = {
-            f"{name}.1": (SINGLE, tuple(test for test in tests if test not in several)),
-            f"{name}.n": (MULTI, tuple(test for test in tests if test in several)),
+            f"{name}.1": (SINGLE, "", [test for test in tests if test not in several | asking]),
+            f"{name}.n": (MULTI, "", [test for test in tests if test in several]),
+            f"{name}.m": (SINGLE, forks.MODEL, [test for test in tests if test in asking]),
         }
         return [
-            Run(part, chosen, {**cards, **environment}, patch, deadline)
-            for part, (cards, chosen) in parts.items()
+            Run(part, tuple(chosen), {**cards, **environment}, patch, deadline, model=model)
+            for part, (cards, model, chosen) in parts.items()
             if chosen
         ]
 
