@@ -195,7 +195,7 @@ def write_record(directory: Path) -> int:
     known, whole = record.read(), catalogue.read()
     if "trial" in found:
         known = record.updated(known, found.pop("trial"), whole.faults)
-    known |= found
+    known |= {name: record.shortened(name, measured) for name, measured in found.items()}
     record.FILE.write_text(record.text(known), encoding="utf-8")
     page_of = record.page(record.PAGE.read_text(encoding="utf-8"), known, whole.families, whole.faults)
     record.PAGE.write_text(page_of, encoding="utf-8")

@@ -13,10 +13,14 @@ PAGE = "trial.html"
 
 
 def write(directory: Path) -> Path:
-    """Writes trial.html from trial.json and, where they are there, noise.json and limits.json. Returns its path."""
+    """Writes trial.html from trial.json and, where they are there, noise.json, limits.json and localisation.json.
+
+    Returns:
+        Its path.
+    """
     trial = json.loads((directory / TRIAL).read_text(encoding="utf-8"))
     more = {}
-    for name in (NOISE, LIMITS):
+    for name in (NOISE, LIMITS, LOCALISATION):
         file = directory / name
         more[file.stem] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     families: dict[str, Counter] = {}

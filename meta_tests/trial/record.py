@@ -16,7 +16,7 @@ FILE = Path(__file__).parents[2] / "docs" / "trial.json"
 PAGE = Path(__file__).parents[2] / "docs" / "TRIAL.md"
 BEGIN, END = "<!-- of docs/trial.json, by python -m meta_tests.trial record -->", "<!-- end -->"
 SCHEMA = 1
-MEASURED = ("noise", "limits")  # what else a trial may have left beside its matrix
+MEASURED = ("noise", "limits", "localisation")  # what else a trial may have left beside its matrix
 
 
 def read(file: Path = FILE) -> dict:
@@ -143,6 +143,38 @@ def of_limits(limits: Mapping) -> list[str]:
     return lines
 
 
+def of_localisation(found: Mapping) -> list[str]:
+    """How often the faulty operator was named, by family, and where it was not."""
+    lines = [
+        f"Of {found['faults']} silent faults of operators of one card, {found['killed']} made the comparison of a "
+        f"training fail; the faulty operator was named for **{found['named']} of {found['killed']}** "
+        f"({100 * found['named'] / max(found['killed'], 1):.0f} %).",
+        "",
+        *_head("family", "shown by a training", "named", "by one function of CANN alone", "reproduced by the snippet"),
+    ]
+    for family, one in found["families"].items():
+        lines.append(f"| {family} | {one['killed']} | {one['named']} | {one['alone']} | {one['reproduced']} |")
+    wrong = [one for one in found["found"] if one["status"] != "named"]
+    if wrong:
+        lines += ["", *_head("not named", "what was said", "by")]
+        for one in wrong:
+            said = one["operator"] or one["said"]
+            lines.append(f"| `{one['fault']}` | {one['status']}: {said} | `{one['test'].partition('::')[2]}` |")
+    silent = {"No training showed": found["passed"], "No training calls what is wrong under": found["uncalled"]}
+    for words, ids in silent.items():
+        if ids:
+            lines += ["", f"{words}: {', '.join(f'`{id}`' for id in ids)}."]
+    return lines
+
+
+def shortened(name: str, measured: Mapping) -> Mapping:
+    """What the record keeps of a measurement: of the operators that were named right, their names alone."""
+    if name != "localisation":
+        return measured
+    right = {one["fault"]: one["operator"] for one in measured["found"] if one["status"] == "named"}
+    return {**measured, "found": [one for one in measured["found"] if one["status"] != "named"], "right": right}
+
+
 def tables(record: Mapping, families: Iterable[str], faults: Sequence[Fault]) -> str:
     """What docs/TRIAL.md says of the record."""
     rows = current(record, faults)
@@ -162,6 +194,8 @@ def tables(record: Mapping, families: Iterable[str], faults: Sequence[Fault]) ->
         parts.append("\n".join(["### Noise", "", *of_noise(record["noise"])]))
     if record.get("limits"):
         parts.append("\n".join(["### Detection limits", "", *of_limits(record["limits"])]))
+    if record.get("localisation"):
+        parts.append("\n".join(["### The operator that is named", "", *of_localisation(record["localisation"])]))
     return "\n\n".join(part for part in parts if part)
 
 
