@@ -12,7 +12,7 @@ import pytest
 from cpu_torch import torch
 
 from torch.utils._python_dispatch import TorchDispatchMode  # isort: skip
-from fixtures.localisation import collective_snippet, plugin  # isort: skip
+from fixtures.localisation import collective_snippet, equivalents, plugin  # isort: skip
 from fixtures.localisation.snippet import Alone  # isort: skip
 from fixtures.workloads.model_step import ModelStep  # isort: skip
 from fixtures.localisation.collectives import Collective, asked_reduction, first_wrong, reductions_known  # isort: skip
@@ -102,6 +102,21 @@ def test_the_failure_says_which_operator(tmp_path):
     assert finding["calls"] == ["aclnnSilu"]
     assert "act_fn" in finding["module"]
     assert finding["reproduces"] is True
+
+
+def test_scratch_of_log_sigmoid_is_not_compared():
+    """What log_sigmoid leaves for its backward pass, which is empty on the card, is neither compared nor needed."""
+    values = torch.linspace(-30, 30, 61, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.logsigmoid(values)
+    expected.sum().backward()
+    scratch = torch.empty(0)
+
+    forward = equivalents.KNOWN["log_sigmoid_forward"](values, outputs=[expected, scratch])
+    (backward,) = equivalents.KNOWN["log_sigmoid_backward"](torch.ones(61), values, scratch, outputs=[values.grad])
+
+    assert forward[1] is None
+    torch.testing.assert_close(forward[0], expected)
+    torch.testing.assert_close(backward, values.grad)
 
 
 def calls(name: str, given: list, got: list, reduction: str = "", root: int = -1, **more) -> list[list[Collective]]:
