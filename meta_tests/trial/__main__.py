@@ -136,6 +136,7 @@ def hold(options: argparse.Namespace, faults) -> int:
 def noise(options: argparse.Namespace, plan, store, faults) -> int:
     """Runs honest cards with noise, and the silent faults of one card again under noise."""
     from meta_tests.trial import noise as noisy
+    from meta_tests.trial import targeted
 
     several = {test["nodeid"] for test in plan.tests if test["multi"]}
     chosen = [
@@ -144,9 +145,10 @@ def noise(options: argparse.Namespace, plan, store, faults) -> int:
         if not (fault.loud or fault.patch or fault.environment or fault.survives or several & set(plan.of(fault)))
     ]
     strengths = [noisy.STRONGEST] if options.strongest else list(noisy.STRENGTHS)
-    clean = noisy.clean_runs(store, plan, chosen, strengths, options.seeds, options.jobs, say)
+    known = {test: outcome for (_, test), outcome in targeted.honest(store, plan, chosen, options.jobs, say).items()}
+    clean = noisy.clean_runs(store, plan, chosen, known, strengths, options.seeds, options.jobs, say)
     write(store.directory, page.NOISE, {"clean": clean, "under": noisy.STRONGEST, "families": {}})
-    families = noisy.under_noise(store, plan, chosen, options.jobs, say)
+    families = noisy.under_noise(store, plan, chosen, known, options.jobs, say)
     write(store.directory, page.NOISE, {"clean": clean, "under": noisy.STRONGEST, "families": families})
     return int(any(one["alarms"] for one in clean) or any(one["survived"] for one in families.values()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from meta_tests.trial import forks, matrix, targeted
 from meta_tests.trial.catalogue import Fault
@@ -23,6 +23,7 @@ def clean_runs(
     store: targeted.Store,
     plan: targeted.Plan,
     faults: Sequence[Fault],
+    known: Mapping[str, str],
     strengths: Sequence[str],
     seeds: int,
     jobs: int,
@@ -30,21 +31,19 @@ def clean_runs(
 ) -> list[dict]:
     """Runs the tests of one card that the catalogue names on cards that are noisy and otherwise honest.
 
+    Args:
+        known: by node id: outcomes on cards without noise.
+
     Returns:
         For each strength: "noise", "what", "runs", "green", "tests" in a run, "alarms" (red results by test), and
         "families": the number of green runs by family, counting its own tests alone.
     """
-    outcomes = targeted.honest(store, plan, faults, jobs, say)
     several = {test["nodeid"] for test in plan.tests if test["multi"]}
     of_family: dict[str, set[str]] = {}
     for fault in faults:
         of_family.setdefault(fault.family, set()).update(set(plan.of(fault)) - several)
     wanted = set().union(*of_family.values())
-    tests = [
-        t["nodeid"]
-        for t in plan.tests
-        if t["nodeid"] in wanted and outcomes.get(((), t["nodeid"])) == str(Outcome.PASS)
-    ]
+    tests = [t["nodeid"] for t in plan.tests if t["nodeid"] in wanted and known.get(t["nodeid"]) == str(Outcome.PASS)]
     found = []
     for strength in strengths:
         runs = {}
@@ -76,9 +75,17 @@ def clean_runs(
 
 
 def under_noise(
-    store: targeted.Store, plan: targeted.Plan, faults: Sequence[Fault], jobs: int, say: Callable[[str], None]
+    store: targeted.Store,
+    plan: targeted.Plan,
+    faults: Sequence[Fault],
+    known: Mapping[str, str],
+    jobs: int,
+    say: Callable[[str], None],
 ) -> dict[str, dict]:
     """Whether faults of one card are caught on a noisy card, too, with four seeds in turn.
+
+    Args:
+        known: by node id: outcomes on cards without noise.
 
     Returns:
         By family: "faults", "killed", and the ids of those that "survived".
@@ -87,7 +94,7 @@ def under_noise(
     for seed in range(4):
         chosen = faults[seed::4]
         more = {"NPU_EMULATOR_NOISE": f"{STRONGEST},seed={seed}"}
-        for row in targeted.trial(store, plan, chosen, jobs, say, more):
+        for row in targeted.trial(store, plan, chosen, jobs, say, more, known):
             counted = found.setdefault(row.fault.family, {"faults": 0, "killed": 0, "survived": []})
             counted["faults"] += 1
             counted["killed"] += row.status in (matrix.KILLED, matrix.MISSED)
