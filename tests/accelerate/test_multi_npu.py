@@ -126,6 +126,7 @@ def test_accelerate_passes_its_own_checks_of_zero3(ranks, evidence, hub):
     check_training(ranks, evidence, hub, "test_zero3_integration")
 
 
+@pytest.mark.host
 @requirement("accelerate/notebook-launcher", level="extended")
 def test_the_notebook_launcher_starts_ranks(ranks, evidence):
     """The script with which accelerate verifies notebook_launcher, which forks the ranks, succeeds on two cards."""
