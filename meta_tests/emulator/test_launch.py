@@ -128,6 +128,16 @@ def test_children_of_the_command_are_emulated_too(emulator):
     assert run.returncode == 0, run.stderr
 
 
+def test_threads_that_look_for_work_may_sleep_longer(emulator):
+    """The kernel may end sleeps of the command, and of what it starts, a millisecond late: torch_npu's threads poll."""
+    program = "import subprocess; print(open('/proc/self/timerslack_ns').read().strip(), flush=True);"
+    program += "subprocess.run(['cat', '/proc/self/timerslack_ns'])"
+
+    run = emulator(sys.executable, "-c", program)
+
+    assert run.stdout.split() == ["1000000", "1000000"]
+
+
 def test_torch_npu_sees_the_cards(emulator):
     """The unmodified torch_npu imports without a warning and sees as many cards as are set."""
     run = emulator("python", "-c", "import torch; print(torch.npu.device_count())", NPU_EMULATOR_CARDS="3")
