@@ -169,10 +169,14 @@ def test_the_deepspeed_command_trains(trained, evidence, reference):
 
 @requirement("accelerate/deepspeed-overlap", level="extended")
 @stages(OVERLAPPED)
-def test_overlapped_reduction_changes_nothing(trained, evidence, spec):
-    """Reducing gradients during the backward pass gives ZeRO exactly the losses and weights of reducing them after."""
+def test_overlapped_reduction_changes_nothing(trained, evidence, reference, spec):
+    """Reducing gradients during the backward pass gives ZeRO exactly the losses and weights of reducing them after,
+    and the gradients of one process.
+    """
     measured = trained(spec)[0]
 
+    truth, peer = reference(spec, "float64"), reference(spec, "float32")
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
     behind = trained(dataclasses.replace(spec, overlap_comm=False))[0]
     evidence.check_equal("losses", measured.losses, behind.losses)
     evidence.check_equal("weights", measured.final_weights, behind.final_weights)
