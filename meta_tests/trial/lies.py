@@ -159,6 +159,15 @@ def base_is_not_frozen(module):
     _instead(module.BaseTuner, "_mark_only_adapters_as_trainable", lambda original, *_, **__: None)
 
 
+@lie("peft.tuners.tuners_utils")
+def adapters_land_on_the_first_card(module):
+    """The weights of an adapter land on the first card, wherever the base is."""
+    _instead(
+        module.BaseTunerLayer, "_move_adapter_to_device_of_base_layer",
+        lambda original, self, adapter_name, device=None: original(self, adapter_name, "npu:0"),
+    )  # fmt: skip
+
+
 @lie("transformers.trainer")
 def batches_are_not_skipped(module):
     """A run resumed within an epoch begins the epoch anew."""

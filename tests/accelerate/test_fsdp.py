@@ -238,10 +238,14 @@ def test_mixed_precision_follows_one_process(trained, evidence, reference, spec)
 @pytest.mark.bf16
 @requirement("accelerate/fsdp-upcast", level="core")
 @each(HALF)
-def test_a_model_of_16_bits_gets_float32_weights(trained, evidence, spec):
-    """A bf16 model in mixed precision is trained on float32 weights, exactly as one that came in float32."""
+def test_a_model_of_16_bits_gets_float32_weights(trained, evidence, reference, spec):
+    """A bf16 model in mixed precision is trained on float32 weights, exactly as one that came in float32, with the
+    gradients of one process.
+    """
     measured, wide = trained(spec)[0], trained(dataclasses.replace(spec, half_weights=False))[0]
 
+    truth, peer = reference(one_process(spec), "float64"), reference(one_process(spec), "bfloat16")
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, precision=spec.precision)
     evidence.check_equal("dtypes", measured.details["dtypes"], ("torch.float32",))
     evidence.check_equal("losses", measured.losses, wide.losses)
     evidence.check_equal("weights", measured.final_weights, wide.final_weights)

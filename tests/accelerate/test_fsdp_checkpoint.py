@@ -1,12 +1,13 @@
 """FSDP under accelerate: what is saved, read elsewhere, and resumed from, by as many ranks and by others."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 
 from fixtures.requirement import requirement
-from fixtures.workloads.fsdp import EACH, MODEL, Fsdp, SavedWeights
+from fixtures.workloads.fsdp import EACH, MODEL, Fsdp, SavedWeights, one_process
 from fixtures.workloads.sharded import ShardedSpec
 
 pytestmark = [pytest.mark.fsdp, pytest.mark.multi_npu, pytest.mark.checkpoint]
@@ -75,11 +76,14 @@ def test_the_saved_model_has_the_weights(saved, reference, evidence, version, ki
 @requirement("accelerate/fsdp-full-state", level="core")
 @pytest.mark.parametrize("version", [1, 2], ids=["fsdp1", "fsdp2"])
 def test_a_full_state_has_the_weights(saved, reference, evidence, version):
-    """A full state dict saved under FSDP is, read without an NPU, exactly the weights."""
+    """A full state dict saved under FSDP is, read without an NPU, exactly the weights, and those of one process."""
     spec, (measured, _) = saved(version, "full")
 
     found = read(reference, Path(spec.save) / "pytorch_model_fsdp.bin")
     evidence.check_equal("weights", found, measured.details["weights when saved"])
+    half = dataclasses.replace(one_process(spec), steps=spec.steps // 2)
+    truth, peer = (reference(half, dtype).final_weights for dtype in ("float64", "float32"))
+    evidence.check_tensors("saved weight", found, truth, peer)
 
 
 @requirement("accelerate/fsdp-merge-weights", level="core")
