@@ -80,8 +80,11 @@ class _AfterImport:
         return spec
 
 
-def _instead(module: ModuleType, name: str, replacement: Callable) -> None:
-    """Replaces a function; ``replacement`` gets the original and the arguments."""
+def _instead(module: ModuleType, name: str, replacement: Callable, package: str = "") -> None:
+    """Replaces a function; ``replacement`` gets the original and the arguments.
+
+    ``package``: one that has the function under the same name, if it was imported before.
+    """
     original = getattr(module, name)
 
     def lying(*arguments, **keywords):
@@ -89,6 +92,8 @@ def _instead(module: ModuleType, name: str, replacement: Callable) -> None:
         return replacement(original, *arguments, **keywords)
 
     setattr(module, name, lying)
+    if hasattr(sys.modules.get(package), name):
+        setattr(sys.modules[package], name, lying)
 
 
 @lie("accelerate.commands.env")
@@ -134,23 +139,21 @@ def bfloat16_is_refused(module):
 @lie("torch.serialization")
 def saved_optimizers_are_lost(module):
     """Files of optimizers are not written."""
-    import torch
 
     def save(original, obj, f, *arguments, **keywords):
         return None if "optimizer" in str(f) else original(obj, f, *arguments, **keywords)
 
-    _instead(torch, "save", save)
+    _instead(module, "save", save, "torch")
 
 
 @lie("torch.serialization")
 def files_are_loaded_on_the_cpu(module):
     """Tensors that are loaded from a file land on the CPU wherever they were to go."""
-    import torch
 
     def load(original, *arguments, **keywords):
         return original(*arguments, **{**keywords, "map_location": "cpu"})
 
-    _instead(torch, "load", load)
+    _instead(module, "load", load, "torch")
 
 
 @lie("peft.tuners.tuners_utils")
@@ -256,10 +259,7 @@ def dispatched_models_can_be_moved(module):
             dispatched.__dict__.pop(name, None)
         return dispatched
 
-    _instead(module, "dispatch_model", unguarded)
-    package = sys.modules["accelerate"]
-    if hasattr(package, "dispatch_model"):  # it was imported before
-        package.dispatch_model = module.dispatch_model
+    _instead(module, "dispatch_model", unguarded, "accelerate")
 
 
 @lie("accelerate.accelerator")
