@@ -1,6 +1,9 @@
 """A journal is complete at every moment, is never overwritten, and says in words what is wrong with a damaged one."""
 
+import errno
+import hashlib
 import json
+import re
 
 import pytest
 from made_runs import HEADER, chained, ended, forged, made, planned
@@ -187,3 +190,143 @@ def test_lines_of_another_journal(tmp_path):
 
     with pytest.raises(JournalError, match="line 4: its SHA-256 does not follow from the line before"):
         read(tmp_path)
+
+
+def test_what_a_journal_has_beside_its_tests(tmp_path):
+    """Stacks, repetitions, the plan, and the line of each test, as they stand in the file."""
+    stacks = [{"type": "stack", "chip": chip} for chip in ("Ascend910B3", None)]
+    repeat = {"type": "repeat", "nodeid": TEST["nodeid"], "outcome": "FAIL", "number": 2}
+    plans = [
+        {"type": "selection", "tests": [planned("demo/a")], "profile": None},
+        {"type": "selection", "tests": [planned("demo/b")], "waivers": []},
+    ]
+    written(tmp_path / "journal.jsonl", HEADER, *plans, *stacks, TEST, repeat, TEST, FOOTER)
+
+    found = read(tmp_path)
+
+    assert found.path == tmp_path / "journal.jsonl"
+    assert [stack["chip"] for stack in found.stacks] == ["Ascend910B3", None]
+    assert [test["requirement"] for test in found.selection] == ["demo/a", "demo/b"]
+    assert {"profile": None, "waivers": []}.items() <= found.plan.items()
+    assert "tests" not in found.plan
+    assert (found.lines, len(found.repeats), found.repeats[0]["number"], found.torn) == ((6, 8), 1, 2, False)
+
+
+def test_a_journal_of_its_header_alone(tmp_path):
+    """A run that was killed at once has no tests, no plan and no end, and that what it had begun to write was cut."""
+    written(tmp_path / "journal.jsonl", HEADER)
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write("{")
+
+    found = read(tmp_path)
+
+    assert (found.selection, found.stacks, found.tests, found.lines, found.repeats) == ((), (), (), (), ())
+    assert (found.footer, found.plan, found.torn) == (None, {}, True)
+
+
+def test_the_chain_is_that_of_the_documentation(tmp_path):
+    """Who has nothing but SHA-256 can check a journal: each line's is that of the one before and of its own text."""
+    made(tmp_path, ended("FAIL", reason="预期 4"), ended("PASS", "demo/b"))
+
+    before = ""
+    for line in (tmp_path / "journal.jsonl").read_text("ascii").splitlines():
+        body, _, seal = line.rpartition(',"sha256":"')
+        assert seal == hashlib.sha256((before + body).encode()).hexdigest() + '"}'
+        assert re.search(r'"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"$', body)
+        before = seal[:-2]
+    assert read(tmp_path).tests[0]["reason"] == "预期 4"
+
+
+def test_whether_a_run_goes_on(tmp_path):
+    """A journal is being written as long as its writer has it open."""
+    writer = Writer(tmp_path / "journal.jsonl")
+    writer.append(HEADER)
+
+    assert journal.is_being_written(tmp_path / "journal.jsonl") is True
+    writer.close()
+    assert journal.is_being_written(tmp_path / "journal.jsonl") is False
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """Where files cannot be locked, runs are written all the same, and none is thought to go on."""
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    writer = Writer(tmp_path / "journal.jsonl")
+
+    assert journal.is_being_written(tmp_path / "journal.jsonl") is False
+    writer.close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    """The file is named, what the system says of it, and what to do."""
+    (tmp_path / "file").touch()
+    place = tmp_path / "file/run/journal.jsonl"
+
+    with pytest.raises(JournalError) as raised:
+        Writer(place)
+
+    assert str(raised.value) == f"{place} cannot be written: Not a directory. Choose another --run-dir"
+
+
+def test_a_run_makes_its_directories(tmp_path):
+    """However deep a run directory is, it is made; a second run is told where to go."""
+    place = tmp_path / "of/this/week/journal.jsonl"
+    Writer(place).close()
+
+    with pytest.raises(JournalError) as raised:
+        Writer(place)
+
+    assert str(raised.value) == f"{place} exists: a journal is never overwritten. Choose another --run-dir"
+
+
+def test_the_longest_line(tmp_path, monkeypatch):
+    """A line of just the length that a record may have is read, one byte more is refused."""
+    written(tmp_path / "journal.jsonl", HEADER)
+    size = (tmp_path / "journal.jsonl").stat().st_size
+
+    monkeypatch.setattr(journal, "LONGEST_LINE", size)
+    assert read(tmp_path).header["cards"] == [0]
+    monkeypatch.setattr(journal, "LONGEST_LINE", size - 1)
+    with pytest.raises(JournalError, match="line 1: longer than"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG\n", ", line 1: not a journal: byte 0 is no UTF-8"),
+        (
+            b"hello\n",
+            ", line 1: not JSON (Expecting value: line 1 column 1 (char 0)). The journal was damaged or edited",
+        ),
+        (
+            forged({**HEADER, "schema": 99}).encode(),
+            ", line 1: schema 99, but this version reads schema 2. Use the version of the suite that wrote it",
+        ),
+        (
+            forged(HEADER).encode() + b'{"type":"footer"}\n',
+            ', line 2: it does not end with "sha256": this line was edited, or lines before it were removed, repeated, '
+            "moved or brought from another journal. Use the journal as the run wrote it",
+        ),
+        (
+            forged(HEADER).encode() * 2,
+            ", line 2: a second header; two runs were written into one file",
+        ),
+        (forged(HEADER, FOOTER, TEST).encode(), ", line 3: a record after the footer"),
+        (forged(TEST).encode(), ", line 1: expected the header, found a record of type test"),
+        (None, ": cannot be read: No such file or directory. Give a journal or the directory of a run"),
+    ],
+)
+def test_refusals_in_full(tmp_path, content, said):
+    """Where it is, what is wrong, and what to do where something can be done."""
+    place = tmp_path / "journal.jsonl"
+    if content is not None:
+        place.write_bytes(content)
+
+    with pytest.raises(JournalError) as raised:
+        read(place)
+
+    assert str(raised.value) == f"{place}{said}"
