@@ -80,7 +80,7 @@ def judge(records: Sequence[Mapping], plan: Mapping | None = None, facts: Facts 
 
 def verdict_line(verdict: Verdict, header: Mapping) -> str:
     """The last line of a run: verdict, on which model if on one, on which cards, whether emulated, and the counts."""
-    cards = header.get("cards", [])
+    cards = header.get("cards")
     kind = "EMULATED " if header.get("emulated") else ""
     where = f"{len(cards)} {kind}card{'s' * (len(cards) != 1)}" if cards else "no card"
     chip = f" ({header['chip']})" if cards and header.get("chip") else ""
