@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,7 +41,7 @@ def emulated_environment(build: Build, environment: Mapping[str, str]) -> dict[s
     return result
 
 
-def share_accounting(environment: dict[str, str]) -> None:
+def share_accounting(environment: MutableMapping[str, str]) -> None:
     """Has all processes of the command share the memory of the cards: an unnamed file, which this process keeps open.
 
     A command that is started by an emulated one shares with it.

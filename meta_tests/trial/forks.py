@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.launch import LEDGER_VARIABLE, share_accounting
 from fixtures import processes
 from meta_tests.trial import lies
 from reports.journal import FILE_NAME
@@ -211,6 +212,9 @@ class _Going:
             os.environ.update(self.run.environment)
             os.environ["NPU_EMULATOR_LOG"] = str(self.directory / LOG)
             os.environ[MARK] = str(self.directory)
+            # Cards of its own: what another run has in their memory is nobody's fault.
+            os.environ.pop(LEDGER_VARIABLE, None)
+            share_accounting(os.environ)
             lies.activate(self.run.patch, self.directory / LOG)
             arguments = [
                 *("-n", "0", "-q", "--run-dir", str(self.here / "run"), "--basetemp", str(self.temporary)),
