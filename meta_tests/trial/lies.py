@@ -92,7 +92,7 @@ def _instead(module: ModuleType, name: str, replacement: Callable, package: str 
         return replacement(original, *arguments, **keywords)
 
     setattr(module, name, lying)
-    if hasattr(sys.modules.get(package), name):
+    if package in sys.modules and hasattr(sys.modules[package], name):
         setattr(sys.modules[package], name, lying)
 
 
