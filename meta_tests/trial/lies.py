@@ -450,3 +450,11 @@ def the_best_model_is_not_loaded(module):
 def memory_of_the_card_is_not_measured(module):
     """The Trainer's measure of memory does not know the NPU."""
     _instead(module, "is_torch_npu_available", lambda original, *_, **__: False)
+
+
+@lie("transformers.quantizers.quantizer_bnb_4bit")
+def models_are_quantised_for_the_processor(module):
+    """A model without device map is silently quantised for the CPU."""
+    _instead(
+        module.Bnb4BitHfQuantizer, "update_device_map", lambda original, self, device_map: device_map or {"": "cpu"}
+    )
