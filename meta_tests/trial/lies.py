@@ -162,13 +162,18 @@ def base_is_not_frozen(module):
     _instead(module.BaseTuner, "_mark_only_adapters_as_trainable", lambda original, *_, **__: None)
 
 
-@lie("peft.tuners.tuners_utils")
+@lie("peft.peft_model")
 def adapters_land_on_the_first_card(module):
-    """The weights of an adapter land on the first card, wherever the base is."""
-    _instead(
-        module.BaseTunerLayer, "_move_adapter_to_device_of_base_layer",
-        lambda original, self, adapter_name, device=None: original(self, adapter_name, "npu:0"),
-    )  # fmt: skip
+    """The weights of an adapter that is loaded land on the first card, wherever the base is."""
+
+    def landing(original, self, *arguments, **keywords):
+        loaded = original(self, *arguments, **keywords)
+        for name, parameter in self.named_parameters():
+            if "lora" in name:
+                parameter.data = parameter.data.to("npu:0")
+        return loaded
+
+    _instead(module.PeftModel, "load_adapter", landing)
 
 
 @lie("transformers.trainer")
@@ -452,9 +457,11 @@ def memory_of_the_card_is_not_measured(module):
     _instead(module, "is_torch_npu_available", lambda original, *_, **__: False)
 
 
-@lie("transformers.quantizers.quantizer_bnb_4bit")
+@lie("accelerate.utils.bnb")
 def models_are_quantised_for_the_processor(module):
     """A model without device map is silently quantised for the CPU."""
-    _instead(
-        module.Bnb4BitHfQuantizer, "update_device_map", lambda original, self, device_map: device_map or {"": "cpu"}
-    )
+
+    def there(original, *arguments, device_map=None, **keywords):
+        return original(*arguments, device_map=device_map or {"": "cpu"}, **keywords)
+
+    _instead(module, "load_and_quantize_model", there, "accelerate.utils")
