@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fixtures import provenance
-from meta_tests.trial import forks, matrix
+from meta_tests.trial import forks, lies, matrix
 from meta_tests.trial.catalogue import CatalogueError, Fault, tests_of
 from meta_tests.trial.forks import ROOT, Ran, Run, TestResult, TrialError
 from reports import conditions, waivers
@@ -115,7 +116,8 @@ class Store:
 
     def key(self, run: Run) -> str:
         """The same for runs that must give the same."""
-        return hashlib.sha256(f"{self.digest} {run!r}".encode()).hexdigest()[:32]
+        lie = inspect.getsource(lies.LIES[run.patch][1]) if run.patch else ""
+        return hashlib.sha256(f"{self.digest} {run!r} {lie}".encode()).hexdigest()[:32]
 
     def get(self, run: Run) -> Ran | None:
         """What was found for such a run, if it was executed already."""
