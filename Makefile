@@ -85,12 +85,16 @@ OLDER_SOC := Ascend910_9391
 
 older-stacks: $(addprefix older-stack-,$(STACKS))
 
-older-stack-%: older-stacks/%.txt
+older-stack-%: .venv-older/%/installed
+	NPU_EMULATOR_SOC=$${NPU_EMULATOR_SOC:-$(OLDER_SOC)} .venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir=runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
+
+.PRECIOUS: .venv-older/%/installed
+.venv-older/%/installed: older-stacks/%.txt requirements.txt
 	@test -x .venv-older/$*/bin/python || $(PYTHON) -m venv .venv-older/$*
 	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	.venv-older/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(subst -,==,$*)
 	.venv-older/$*/bin/python -m emulator --build
-	NPU_EMULATOR_SOC=$${NPU_EMULATOR_SOC:-$(OLDER_SOC)} .venv-older/$*/bin/python -m emulator pytest -n 1 -m "$(MARK)" --require-npu --run-dir=runs/$*-$$(date -u +%Y%m%dT%H%M%SZ)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .venv-older runs mutants

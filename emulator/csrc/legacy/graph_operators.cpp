@@ -1,4 +1,5 @@
-// Graph operators that torch_npu calls although it knows aclnn functions: copies, reductions, norms, distances.
+// Graph operators that torch_npu calls although it knows aclnn functions, or before it does: copies, reductions, norms,
+// decompositions, distances.
 #include <climits>
 #include <cmath>
 
@@ -59,6 +60,20 @@ GRAPH_OPERATOR(LpNormUpdateV2, Approximate, {
     double p = norm_order(call);
     if (std::isinf(p) || p == 0) executes_as(Kind::Movement);
     call.output() = std::isinf(p) || p == 0 ? call.input(0) : at::pow(widened(call.input(0)), 1 / p);
+})
+
+// ---- decompositions -------------------------------------------------------------------------------------------------------------------
+
+// For releases of torch_npu that do not know aclnnSvd. V, not the transpose that torch returns.
+GRAPH_OPERATOR(Svd, Accumulating, {
+    if (call.number("compute_uv", 1) == 0) {
+        call.output(0) = at::linalg_svdvals(call.input(0));
+        return;
+    }
+    auto [left, values, right] = at::linalg_svd(call.input(0), call.number("full_matrices", 0) != 0);
+    call.output(0) = values;
+    call.output(1) = left;
+    call.output(2) = right.mT();
 })
 
 // ---- distances ----------------------------------------------------------------------------------------------------------------------
