@@ -76,9 +76,17 @@ def sources(root: Path) -> list[tuple[Selector, dict[str, Any]]]:
     return [_source(table) for table in toml.tables(root / SOURCES, "source")]
 
 
-def since(given: Sequence[tuple[Selector, dict]], id: str, features: Sequence[str], level: str) -> Conditions:
-    """The versions from which a requirement can be asked of a stack: those of the first source that gives them."""
+def since(
+    given: Sequence[tuple[Selector, dict]], id: str, features: Sequence[str], level: str, case: str | None = None
+) -> Conditions:
+    """The versions from which a requirement can be asked of a stack: those of the first source that gives them.
+
+    A source with ``cases`` is about a test case (its id; None without parameters) that matches one of them.
+    """
     for selector, fields in given:
+        cases = fields.get("cases")
+        if cases and not conditions.matches(case or "", cases):
+            continue
         if "since" in fields and selector.selects(id, features, level):
             return fields["since"]
     return Conditions({})
@@ -129,7 +137,7 @@ def _entry(
 ) -> Entry:
     fields: dict[str, Any] = {}
     for selector, given in sources:
-        if selector.selects(one.id, one.features, one.level):
+        if "cases" not in given and selector.selects(one.id, one.features, one.level):
             for name, value in given.items():
                 fields.setdefault(name, value)
     proving = tuple(dict.fromkeys(fault for fault, glob in faults if conditions.matches(one.id, [glob])))
@@ -147,9 +155,13 @@ def _source(table: toml.Table) -> tuple[Selector, dict[str, Any]]:
             raise ValueError("guide and link are texts")
         if "since" in content:
             given["since"] = conditions.parse(content["since"])
+        if "cases" in content:
+            given["cases"] = conditions.globs(content["cases"])
+            if set(given) != {"cases", "since"} or not selector.id:
+                raise ValueError("cases, of the requirements of an id, go with since alone")
     except ValueError as error:
         raise ReportError(f"{table.place}: {error}") from None
-    unknown = set(content) - {*SELECTS, *TEXTS, "since"}
+    unknown = set(content) - {*SELECTS, *TEXTS, "since", "cases"}
     if unknown or not given or selector == Selector():
         what = f"unknown {', '.join(sorted(unknown))}" if unknown else "it selects nothing, or says nothing"
         raise ReportError(f"{table.place}: {what}; {SOURCES} says what a source looks like")

@@ -19,3 +19,31 @@ def test_they_compute_what_they_stand_for(emulated, program, chip):
     )
 
     assert run.succeeded().stdout.splitlines()[-1].startswith("0 of "), run.stdout
+
+
+def test_graph_operators_that_older_releases_choose(emulated):
+    """Where torch_npu chooses graph operators, decompositions and shifts are those of torch."""
+    run = emulated(
+        """
+        import torch, torch_npu
+        torch.npu.set_compile_mode(jit_compile=True)
+        matrices = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0))
+        for full, wide in ((True, False), (False, False), (True, True), (False, True)):
+            given = matrices.mT.contiguous() if wide else matrices
+            found = [part.cpu() for part in torch.linalg.svd(given.npu(), full_matrices=full)]
+            shapes = [part.shape for part in torch.linalg.svd(given, full_matrices=full)]
+            assert [part.shape for part in found] == shapes
+            u, s, vh = found[0][..., :5], found[1], found[2][:, :5]
+            torch.testing.assert_close((u * s.unsqueeze(-2)) @ vh, given, atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.linalg.svdvals(matrices.npu()).cpu(), torch.linalg.svdvals(matrices))
+        numbers, places = torch.tensor([1, -16, 2**40]), torch.tensor([2, 0, 3])
+        assert torch.equal((numbers.npu() << 3).cpu(), numbers << 3)
+        assert torch.equal((numbers.npu() >> 2).cpu(), numbers >> 2)
+        assert torch.equal((numbers.npu() << places.npu()).cpu(), numbers << places)
+        assert torch.equal((numbers.npu() >> places.npu()).cpu(), numbers >> places)
+        """,
+        environment={"NPU_EMULATOR_TRACE": "1"},
+    )
+
+    called = set(run.succeeded().stderr.split())
+    assert {"Svd", "LeftShift", "RightShift"} <= called, run.stderr[-2000:]

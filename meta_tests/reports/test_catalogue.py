@@ -117,6 +117,7 @@ def test_a_suite_without_faults(suite):
         (catalogue.SOURCES, "[[source]]\nid = 'x'\nurl = 'y'\nlink = 'z'\n", "sources.toml, line 1: unknown url"),
         (catalogue.SOURCES, "[[source]]\nid = 'x'\nlink = 3\n", "sources.toml, line 1: guide and link are texts"),
         (catalogue.SOURCES, "[[source]]\nid = 'x'\nsince = { a = 'one' }\n", "Invalid specifier"),
+        (catalogue.SOURCES, "[[source]]\nid = 'x'\ncases = 'y'\nlink = 'z'\n", "go with since alone"),
         (catalogue.FAULTS, "[[fault]]\nid = 'x'\nrequirements = 'y'\n", "faults.toml, line 1: a fault has an id and a"),
         (catalogue.FAULTS, "\x00", "faults.toml: not TOML"),
         (catalogue.RECORD, '{"faults": [3]}', "trial.json: not as python -m meta_tests.trial record writes it"),

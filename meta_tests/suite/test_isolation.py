@@ -136,3 +136,41 @@ def run(spec, device, dtype=None):
     assert record["outcome"] == "TIMEOUT", ran.stdout
     assert "rank 1  " in record["reason"]
     assert record["reason"].count('all_reduce.py", line') >= 2
+
+
+LEFT = """
+@pytest.mark.host
+@requirement("demo/sets")
+def test_sets(evidence):
+    '''A library sets variables while a workload runs, and a test sets one itself.'''
+    import os
+    from fixtures import training
+    from leaves import Leaves
+    evidence.check_equal("set for itself", training.run(Leaves(), "cpu"), "fp16")
+    evidence.check_equal("left by the workload", os.environ.get("DEMO_PRECISION"), None)
+    os.environ["DEMO_PRECISION"] = "bf16"
+
+@pytest.mark.host
+@requirement("demo/finds")
+def test_finds(evidence):
+    '''The next test finds the environment of the run.'''
+    import os
+    evidence.check_equal("left by the test before", os.environ.get("DEMO_PRECISION"), None)
+"""
+LEAVES = """
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Leaves:
+    pass
+
+def run(spec, device, dtype=None):
+    import os
+    return os.environ.setdefault("DEMO_PRECISION", "fp16")
+"""
+
+
+def test_what_is_left_in_the_environment(suite):
+    """Variables that a workload or a test sets are gone after it: transformers 4 sets the precision of later ones."""
+    ran = suite(LEFT, "-n", "0", modules={"leaves": LEAVES})
+
+    assert ran.outcomes == {"test_sets": "PASS", "test_finds": "PASS"}, ran.stdout

@@ -1,5 +1,5 @@
-// Graph operators that torch_npu calls although it knows aclnn functions, or before it does: copies, reductions, norms,
-// decompositions, distances.
+// Graph operators that torch_npu calls although it knows aclnn functions, or before it does: copies, shifts, reductions,
+// norms, decompositions, distances.
 #include <climits>
 #include <cmath>
 
@@ -25,6 +25,12 @@ GRAPH_OPERATOR(AsStrided, Movement, {
     std::vector<int64_t> offset = call.dimensions(3);
     call.output() = at::as_strided(call.input(0), call.dimensions(1), call.dimensions(2), offset.at(0));
 })
+
+// ---- shifts ---------------------------------------------------------------------------------------------------------------------
+
+// For releases of torch_npu whose shift operators of Python know no aclnn function.
+GRAPH_OPERATOR(LeftShift, Elementwise, call.output() = at::bitwise_left_shift(call.input(0), call.input(1)))
+GRAPH_OPERATOR(RightShift, Elementwise, call.output() = at::bitwise_right_shift(call.input(0), call.input(1)))
 
 // ---- sums -----------------------------------------------------------------------------------------------------------------------
 
