@@ -26,25 +26,18 @@ def test_a_stack_that_is_too_old(suite, pytester):
     assert ran.tests["test_a"]["reason"] == f"demo/new-a needs pytest >=99.1, found {version}"
 
 
-CASES = """
-@pytest.mark.host
-@pytest.mark.parametrize("kind", ["old", "new"])
-@requirement("demo/kinds")
-def test_kinds(evidence, kind):
-    '''A thing of a kind works.'''
-    evidence.check_equal("sum", 4, 4)
-"""
-
-
 def test_a_case_that_came_later(suite, pytester):
     """A source with cases is about those of the requirement alone; the others are as the next source says."""
     (pytester.path / "docs").mkdir()
     (pytester.path / "docs/sources.toml").write_text(
-        '[[source]]\nid = "demo/kinds"\ncases = "n*"\nsince = { pytest = ">=99.1" }\n'
+        '[[source]]\nid = "demo/new-kinds"\ncases = "n*"\nsince = { pytest = ">=99.1" }\n'
         '[[source]]\nid = "demo/*"\nsince = { pytest = ">=7" }\n'
     )
 
-    ran = suite(CASES, "-n", "0")
+    cases = '@pytest.mark.parametrize("kind", ["old", "new"])' + TESTS.format(n="kinds").replace(
+        "evidence)", "evidence, kind)"
+    )
+    ran = suite(cases, "-n", "0")
 
     assert ran.outcomes == {"test_kinds[old]": "PASS", "test_kinds[new]": "UNSUPPORTED"}
 
