@@ -79,6 +79,17 @@ def test_the_last_line_of_a_real_card():
     )
 
 
+def test_the_last_line_names_a_model():
+    """What was tested on a small copy of the user's own model is said of that model, with the profile before it."""
+    judged = judge([record("PASS")], {"profile": {**PROFILE, "required": []}})
+    header = {**CARDS, "model": {"architecture": "LlamaForCausalLM", "path": "llama"}}
+
+    assert verdict_line(judged, header) == (
+        "verdict: CONFORMANT to training-core with a small LlamaForCausalLM on 2 EMULATED cards (Ascend910B3): 1 passed"
+    )
+    assert " with a " not in verdict_line(judged, {**CARDS, "model": None})
+
+
 PROFILE = {
     "name": "training-core",
     "required": [{"id": f"demo/{name}", "level": "core", "features": ["single_npu"]} for name in ("a", "b")],
