@@ -274,7 +274,9 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_run_makes_its_directories(tmp_path):
     """However deep a run directory is, it is made; a second run is told where to go."""
     place = tmp_path / "of/this/week/journal.jsonl"
-    Writer(place).close()
+    writer = Writer(place)
+    writer.close()
+    assert writer.path == place
 
     with pytest.raises(JournalError) as raised:
         Writer(place)
