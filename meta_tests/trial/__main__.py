@@ -19,6 +19,7 @@ COMMANDS = {
     "noise": "noisy honest cards give no alarm; faults are caught under noise, too",
     "limits": "the smallest errors that are caught, by bisection",
     "localisation": "how often a failed training names the operator that is faulty",
+    "sweep": "every operator that the suite calls lies in the same few ways: which may be wrong unnoticed?",
     "unnamed": "list the requirements that no fault of the catalogue names",
     "page": "write the page anew from the results that are there",
     "record": "take what DIR has into docs/trial.json, and the tables of docs/TRIAL.md",
@@ -47,6 +48,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="noise: seeds of each strength (default 20)")
     parser.add_argument("--strongest", action="store_true", help="noise: the strongest alone, which contains the first")
+    parser.add_argument("--operators", default="*", metavar="GLOB", help="sweep: of operators (default: all)")
+    parser.add_argument("--lies", default="*", metavar="GLOB", help="sweep: scale=1.05, zero, tail=1, stale")
+    parser.add_argument("--tests", default="*", metavar="GLOB", help="sweep: node ids, several by commas")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "trial", metavar="DIR", help="default: runs/trial")
     options = parser.parse_args(words)
     for name in ("jobs", "seeds"):
@@ -103,7 +107,7 @@ def hold(options: argparse.Namespace, faults) -> int:
 
     began = time.monotonic()
     tests = forks.collect()
-    plan = targeted.plan(faults, tests, options.full)
+    plan = targeted.plan([] if options.command == "sweep" else faults, tests, options.full)
     if options.command == "unnamed":
         named = {plan.owners[node] for wanted in plan.wanted.values() for nodes in wanted.values() for node in nodes}
         levels = {test["requirement"]: test["level"] for test in tests}
@@ -120,6 +124,8 @@ def hold(options: argparse.Namespace, faults) -> int:
         return limits(options, plan, store)
     if options.command == "localisation":
         return localisation(options, plan, store, faults)
+    if options.command == "sweep":
+        return sweep(options, plan, store)
     known = targeted.outcomes_of(options.honest) if options.honest else None
     rows = targeted.trial(store, plan, faults, options.jobs, say, known=known)
     report = targeted.report(plan, rows, time.monotonic() - began, options.jobs)
@@ -169,6 +175,18 @@ def localisation(options: argparse.Namespace, plan, store, faults) -> int:
     say(f"{found['named']} of {found['killed']} faults that a training showed were named, of {found['faults']} in all")
     code = write(store.directory, page.LOCALISATION, found)
     return code if found["killed"] and found["share"] >= naming.ENOUGH else 1
+
+
+def sweep(options: argparse.Namespace, plan, store) -> int:
+    """Has every operator lie that the tests of one card call. Exit code 1 where one survives."""
+    from meta_tests.trial import sweep as sweeping
+
+    chosen = sweeping.lies_named(options.lies)
+    called = sweeping.callers(store, plan, sweeping.operators(options.operators), options.jobs, say, options.tests)
+    found = sweeping.report(sweeping.sweep(store, plan, called, options.jobs, say, chosen))
+    for one in found["lies"]:
+        say(f"{one['what']}: {one['killed']} killed, {one['survived']} survived, {one['not fired']} not fired")
+    return write(store.directory, page.SWEEP, found) or int(any(one["survived"] for one in found["lies"]))
 
 
 def write(directory: Path, name: str, content: dict) -> int:

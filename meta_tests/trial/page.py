@@ -9,18 +9,14 @@ from pathlib import Path
 import jinja2
 
 TRIAL, NOISE, LIMITS, LOCALISATION = "trial.json", "noise.json", "limits.json", "localisation.json"
-PAGE = "trial.html"
+SWEEP, PAGE = "sweep.json", "trial.html"
 
 
 def write(directory: Path) -> Path:
-    """Writes trial.html from trial.json and, where they are there, noise.json, limits.json and localisation.json.
-
-    Returns:
-        Its path.
-    """
+    """Writes trial.html from trial.json and those of the other results that are there. Returns its path."""
     trial = json.loads((directory / TRIAL).read_text(encoding="utf-8"))
     more = {}
-    for name in (NOISE, LIMITS, LOCALISATION):
+    for name in (NOISE, LIMITS, LOCALISATION, SWEEP):
         file = directory / name
         more[file.stem] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     families: dict[str, Counter] = {}
