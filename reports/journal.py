@@ -84,6 +84,10 @@ class Writer:
             self._file = path.open("x", encoding="utf-8")
             _lock(self._file.fileno())
         except FileExistsError:
+            if not path.parent.is_dir():
+                raise JournalError(
+                    f"{path.parent} is a file, expected a directory for a journal. Choose another --run-dir"
+                ) from None
             raise JournalError(f"{path} exists: a journal is never overwritten. Choose another --run-dir") from None
         except OSError as error:
             raise JournalError(f"{path} cannot be written: {error.strerror}. Choose another --run-dir") from None

@@ -284,6 +284,18 @@ def test_a_run_makes_its_directories(tmp_path):
     assert str(raised.value) == f"{place} exists: a journal is never overwritten. Choose another --run-dir"
 
 
+def test_a_run_directory_that_is_a_file(tmp_path):
+    """A file in the place of a run directory is named, and it stays as it is."""
+    file = tmp_path / "run"
+    file.write_text("mine")
+
+    with pytest.raises(JournalError) as raised:
+        Writer(file / "journal.jsonl")
+
+    assert str(raised.value) == f"{file} is a file, expected a directory for a journal. Choose another --run-dir"
+    assert file.read_text() == "mine"
+
+
 def test_the_longest_line(tmp_path, monkeypatch):
     """A line of just the length that a record may have is read, one byte more is refused."""
     written(tmp_path / "journal.jsonl", HEADER)
