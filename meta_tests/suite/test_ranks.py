@@ -29,7 +29,9 @@ def run(spec, device, dtype=None):
     )
     backend = types.SimpleNamespace(name=lambda: "gloo")
     alive = types.SimpleNamespace(is_initialized=lambda: spec.how == "gloo", is_available=lambda: True)
-    alive.group = types.SimpleNamespace(WORLD=types.SimpleNamespace(_get_backend=lambda device: backend))
+    devices = [types.SimpleNamespace(type="npu")]
+    world = types.SimpleNamespace(_get_backend=lambda device: backend, _device_types=devices)
+    alive.group = types.SimpleNamespace(WORLD=world)
     alive.destroy_process_group = lambda: None
     sys.modules["torch"] = types.SimpleNamespace(npu=npu, distributed=alive, device=str)
     sys.modules["torch_npu"] = types.ModuleType("torch_npu")

@@ -42,7 +42,11 @@ def begun(suite, pytester, monkeypatch, tmp_path):
         monkeypatch.setenv(MARK, str(tmp_path))
         command = [sys.executable, "-m", "pytest", "--run-dir", "run", *arguments]
         out = (pytester.path / "out").open("w")
-        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, cwd=pytester.path)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, start_new_session=True, cwd=pytester.path,
+            # Where these tests run in the background of a shell, Ctrl-C is ignored by all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         end = time.monotonic() + 60
         journal = pytester.path / "run/journal.jsonl"
         while time.monotonic() < end:
