@@ -44,7 +44,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on: keep what DIR has of the same sources")
     parser.add_argument(
         "--honest", type=Path, metavar="RUN",
-        help="the directory of a run of the suite of this revision on honest cards, whose tests need not run again",
+        help="the directory of a run of the suite of these sources on honest cards, whose tests need not run again",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="noise: seeds of each strength (default 20)")
     parser.add_argument("--strongest", action="store_true", help="noise: the strongest alone, which contains the first")

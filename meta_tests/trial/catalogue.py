@@ -65,10 +65,12 @@ class Catalogue:
 
     def matching(self, pattern: str) -> tuple[Fault, ...]:
         """The faults of which the id or the family matches one of the shell patterns, separated by commas."""
-        patterns = [part.strip() for part in pattern.split(",") if part.strip()]
-        return tuple(
-            f for f in self.faults if any(fnmatch.fnmatchcase(n, p) for n in (f.id, f.family) for p in patterns)
-        )
+        return tuple(fault for fault in self.faults if matches(fault.id, pattern) or matches(fault.family, pattern))
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name matches one of the shell patterns, which are separated by commas."""
+    return any(fnmatch.fnmatchcase(name, part.strip()) for part in pattern.split(","))
 
 
 def read(path: Path = FILE) -> Catalogue:

@@ -377,9 +377,7 @@ def backward_passes_leave_memory(module):
 @lie("accelerate.accelerator")
 def remainders_are_kept(module):
     """The rows that fill up the last batch are not dropped when results of ranks are gathered."""
-    _instead(
-        module.Accelerator, "gather_for_metrics", lambda original, self, data, *_, **__: self.gather(data)
-    )  # fmt: skip
+    _instead(module.Accelerator, "gather_for_metrics", lambda original, self, data, *_, **__: self.gather(data))
 
 
 @lie("torch_npu")

@@ -144,7 +144,7 @@ def of_limits(limits: Mapping) -> list[str]:
 
 
 def of_localisation(found: Mapping) -> list[str]:
-    """How often the faulty operator was named, by family, and where it was not."""
+    """How often the faulty operator was named, by family, and where it was not; of what ``shortened`` gives."""
     lines = [
         f"Of {found['faults']} silent faults of operators of one card, {found['killed']} made the comparison of a "
         f"training fail; the faulty operator was named for **{found['named']} of {found['killed']}** "
@@ -154,10 +154,9 @@ def of_localisation(found: Mapping) -> list[str]:
     ]
     for family, one in found["families"].items():
         lines.append(f"| {family} | {one['killed']} | {one['named']} | {one['alone']} | {one['reproduced']} |")
-    wrong = [one for one in found["found"] if one["status"] != "named"]
-    if wrong:
+    if found["found"]:
         lines += ["", *_head("not named", "what was said", "by")]
-        for one in wrong:
+        for one in found["found"]:
             said = one["operator"] or one["said"]
             lines.append(f"| `{one['fault']}` | {one['status']}: {said} | `{one['test'].partition('::')[2]}` |")
     silent = {"No training showed": found["passed"], "No training calls what is wrong under": found["uncalled"]}

@@ -12,10 +12,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import accumulate, pairwise
 
 from meta_tests.trial import forks, targeted
+from meta_tests.trial.catalogue import matches
 from meta_tests.trial.forks import ROOT, TrialError
 from meta_tests.trial.matrix import KILLED, NOT_FIRED, SURVIVED
 from reports.outcome import FAILURES, Outcome
@@ -63,7 +63,7 @@ def operators(pattern: str = "*") -> list[str]:
     command = [sys.executable, "-m", "emulator", "--info", "--operators", "--json"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     names = [one["name"] for one in json.loads(told)["operators"]]
-    chosen = [name for name in names if any(fnmatchcase(name, part.strip()) for part in pattern.split(","))]
+    chosen = [name for name in names if matches(name, pattern)]
     if not chosen:
         raise TrialError(f"--operators {pattern}: no such operator; python -m emulator --info --operators lists them")
     return chosen
@@ -75,7 +75,7 @@ def lies_named(pattern: str) -> list[str]:
     Raises:
         TrialError: none matches.
     """
-    chosen = [lie for lie in LIES if any(fnmatchcase(lie, part.strip()) for part in pattern.split(","))]
+    chosen = [lie for lie in LIES if matches(lie, pattern)]
     if not chosen:
         raise TrialError(f"--lies {pattern}: no such lie; there are {', '.join(LIES)}")
     return chosen
@@ -96,12 +96,7 @@ def callers(
     A fault that changes nothing counts the calls of each operator, and the forked process notes which fired in a test.
     """
     line = ";".join(f"{name}:delay=0" for name in names)
-    patterns = [part.strip() for part in chosen.split(",")]
-    tests = [
-        test["nodeid"]
-        for test in plan.tests
-        if not test["multi"] and any(fnmatchcase(test["nodeid"], part) for part in patterns)
-    ]
+    tests = [test["nodeid"] for test in plan.tests if not test["multi"] and matches(test["nodeid"], chosen)]
     if not tests:
         raise TrialError(f"--tests {chosen}: no test of one card has such a node id")
     runs = []
