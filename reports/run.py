@@ -98,7 +98,7 @@ def load(paths: Path | Sequence[Path]) -> Run:
     """
     given = [paths] if isinstance(paths, Path) else list(paths)
     files = [file for path in given for file in _files(path)]
-    found = sorted((journal.read(file) for file in files), key=lambda one: str(one.header.get("time", "")))
+    found = sorted((journal.read(file) for file in files), key=_place)
     superseded = _superseded(found)
     kept = [
         (test, (one.path, line))
@@ -149,6 +149,11 @@ def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         elif mine is None:
             joined[name] = value
     return joined
+
+
+def _place(found: Journal) -> tuple[int, str]:
+    """Sorts journals by time, those that resume others behind them: clocks have milliseconds, and are put back."""
+    return len(found.header.get("resumes", ())), str(found.header.get("time", ""))
 
 
 def _resumed(found: Journal, journals: Sequence[Journal]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from made_runs import HEADER, STACK, ended, forged, made, records, write
 
+from reports import journal
 from reports import run as runs
 from reports.__main__ import main
 from reports.journal import read
@@ -173,8 +174,10 @@ def test_a_resumed_run_is_one_run(tmp_path):
     assert len(found.tests) == 2
 
 
-def test_what_was_not_reached_is_superseded(tmp_path):
-    """NOT_RUN records of an interrupted run give way to those of the run that resumes it, and to none else."""
+def test_what_was_not_reached_is_superseded(tmp_path, monkeypatch):
+    """NOT_RUN records of an interrupted run give way to those of the run that resumes it, whatever the clock says."""
+    clock = iter(f"2026-11-25T12:00:{second:02}.000Z" for second in reversed(range(60)))
+    monkeypatch.setattr(journal, "now", lambda: next(clock))
     first = made(tmp_path / "journal.jsonl", A, ended("NOT_RUN", "demo/b"), ended("NOT_RUN", "demo/c"))
     made(tmp_path / "journal-2.jsonl", B, header={"resumes": [runs.header_id(read(first))]})
 
