@@ -37,7 +37,11 @@ def problems(found: Run) -> list[str]:
     """What keeps the run from being evidence, in words with file and line; empty if nothing does."""
     return [
         *_interruptions(found),
-        *(f"{one.path}: no test was selected" for one in found.journals if not one.selection),
+        *(
+            f"{one.path}: no test was selected"
+            for one in found.journals
+            if not (one.selection or one.header.get("resumes"))
+        ),
         *contradictions(found),
         *_absent_shards(found),
         *(f"{test['nodeid']}: was to be executed, and has no record" for test in found.missing),

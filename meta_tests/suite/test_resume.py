@@ -162,6 +162,40 @@ def test_nothing_is_missing(suite, pytester):
     assert len(list((pytester.path / "run").glob("journal*"))) == 1
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize(("broken", "code", "verdict"), [
+    ("", 0, "verdict: CONFORMANT on no card: 1 passed"),
+    ("\n    evidence.check_equal('number', number, 5)", 1, "verdict: NOT CONFORMANT on no card: 1 FAIL"),
+])  # fmt: skip
+def test_a_run_killed_after_its_last_test(suite, pytester, workers, broken, code, verdict):
+    """Nothing is executed again, and the run gets the end, the verdict and the exit code that it lacked; once."""
+    suite(TESTS + broken, "-n", "0")
+    journal = pytester.path / "run/journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+
+    ended = pytester.run(sys.executable, "-m", "pytest", "--resume=run", "-n", workers, timeout=120)
+    again = pytester.run(sys.executable, "-m", "pytest", "--resume=run", "-n", workers, timeout=120)
+
+    assert (ended.ret, again.ret) == (code, code), ended.stdout.str()
+    assert ended.stdout.str().rstrip().splitlines()[-1] == verdict
+    assert "nothing is missing in" in again.stdout.str() + again.stderr.str()
+    found = runs.load(pytester.path / "run")
+    assert verification.problems(found) == []
+    assert (len(found.journals), len(found.tests)) == (2, 6)
+
+
+def test_a_run_killed_before_its_first_test(suite, pytester):
+    """A run that had not yet chosen its tests cannot be resumed, and the message says so."""
+    suite(TESTS, "-n", "0")
+    journal = pytester.path / "run/journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:1]))
+
+    done = pytester.run(sys.executable, "-m", "pytest", "--resume=run")
+
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "was killed before it had chosen its tests" in done.stderr.str()
+
+
 def test_another_environment(suite, pytester, monkeypatch):
     """A run is not continued with another stack or other settings; the message says what differs."""
     suite(TESTS, "-n", "0", "-x", "--maxfail=1", "-k", "number")
