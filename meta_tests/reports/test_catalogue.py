@@ -57,6 +57,19 @@ line = "aclnnMm:hang"
 requirements = ["demo/b"]
 """
 
+WAIVER = """
+[[waiver]]
+id = "demo/b"
+defect = "D77"
+kind = "torch_npu"
+reason = "it is wrong"
+link = "https://example.org/77"
+owner = "demo"
+when = { demo = "<2" }
+error = "AssertionError: .*"
+expires = 2099-01-01
+"""
+
 COLUMNS = ("id", "line", "patch", "loud", "caught")
 ROWS = [
     ("too-large", "aclnnMm:scale=2", "", False, {"demo/a": 1.5}),
@@ -99,7 +112,20 @@ def test_the_page(suite):
     assert "A thing \\| works well." in row
     assert row.replace("\\|", "").count("|") == 9
     assert row.endswith("| too-large, *too-small* |")
-    assert "2 requirements, 1 proven by a fault." in page
+    assert "2 requirements, 1 proven by a fault, 0 shown red by a known failure." in page
+
+
+def test_a_known_failure(suite):
+    """Where no fault proves a requirement, the known failure that shows it red is named, with its versions."""
+    (suite / catalogue.FAULTS).unlink()
+    (suite / "waivers.toml").write_text(WAIVER)
+
+    a, b = catalogue.entries(suite)
+
+    assert (a.waived, b.waived) == ((), ("D77 (demo <2)",))
+    page = catalogue.markdown((a, b))
+    assert next(line for line in page.splitlines() if "`demo/b`" in line).endswith("| known failure D77 (demo <2) |")
+    assert "2 requirements, 0 proven by a fault, 1 shown red by a known failure." in page
 
 
 def test_a_suite_without_faults(suite):
