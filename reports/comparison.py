@@ -187,30 +187,31 @@ def _by_test(side: Sequence[Run]) -> dict[str, list[Mapping]]:
     return found
 
 
-def _repeated(side: Sequence[Run]) -> dict[str, list[Outcome]]:
-    """How tests ended when a run executed them again (pytest --repeat)."""
-    found: dict[str, list[Outcome]] = {}
+def _repeated(side: Sequence[Run]) -> dict[str, list[Mapping]]:
+    """The records of tests that a run executed again (pytest --repeat)."""
+    found: dict[str, list[Mapping]] = {}
     for repeat in (repeat for run in side for one in run.journals for repeat in one.repeats):
         if repeat["outcome"] in Outcome.__members__:
-            found.setdefault(repeat["nodeid"], []).append(Outcome(repeat["outcome"]))
+            found.setdefault(repeat["nodeid"], []).append(repeat)
     return found
 
 
 def _change(
-    nodeid: str, old: Sequence[Mapping], new: Sequence[Mapping], again: Sequence[Mapping[str, list[Outcome]]]
+    nodeid: str, old: Sequence[Mapping], new: Sequence[Mapping], again: Sequence[Mapping[str, list[Mapping]]]
 ) -> Change | None:
     before, after = _outcomes(nodeid, old, again[0]), _outcomes(nodeid, new, again[1])
     kind = kind_of(before, after)
     if kind is None:
         return None
     records = [*reversed(new), *old]
-    told = next((record for record in records if record["outcome"] != Outcome.PASS), records[0])
+    ended = [*reversed(new), *again[1].get(nodeid, ()), *old, *again[0].get(nodeid, ())]
+    told = next((one for one in ended if one["outcome"] != Outcome.PASS), records[0])
     promise = [str(records[0][name]) for name in ("requirement", "sentence", "reproduce")]
-    return Change(kind, nodeid, *promise, before, after, told["reason"])
+    return Change(kind, nodeid, *promise, before, after, told.get("reason", ""))
 
 
-def _outcomes(nodeid: str, side: Sequence[Mapping], again: Mapping[str, list[Outcome]]) -> tuple[Outcome, ...]:
-    return (*(Outcome(record["outcome"]) for record in side), *again.get(nodeid, ()))
+def _outcomes(nodeid: str, side: Sequence[Mapping], again: Mapping[str, list[Mapping]]) -> tuple[Outcome, ...]:
+    return tuple(Outcome(one["outcome"]) for one in (*side, *again.get(nodeid, ())))
 
 
 def kind_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> str | None:

@@ -298,6 +298,19 @@ def test_repetitions_within_a_run(tmp_path):
     assert (change.kind, change.after) == ("became flaky", (F, P))
 
 
+def test_a_repetition_says_why(tmp_path):
+    """Where a repetition alone failed, its reason is told."""
+    content = records([ended()])
+    content[-1:-1] = [
+        {"type": "repeat", "nodeid": ended()["nodeid"], "outcome": "FAIL", "number": 2, "reason": "loss is nan"}
+    ]
+    after = load(write(tmp_path / "b", content))
+
+    (change,) = compare(runs(tmp_path / "a", ended()), [after]).changes
+
+    assert (change.kind, change.after, change.reason) == ("became flaky", (P, F), "loss is nan")
+
+
 @pytest.mark.parametrize("content", [None, "", "not json\n", "\x00\x01", '{"type":"header","schema":99}\n'])
 def test_bad_input(tmp_path, capsys, content):
     """A side without a usable journal is one message and exit code 2."""
