@@ -203,7 +203,8 @@ def test_custom_functions_cast_as_they_say(layer, evidence):
 
     evidence.check_equal("what it saw", seen, {"forward": [torch.float32, False], "backward": [torch.float32, False]})
     evidence.check_equal("dtype of the gradient", half.grad.dtype, torch.float16)
-    evidence.check_equal("output", output, x.half().float() @ x.half().float().mT)
+    # Cast as the function's inputs are: a copy that is laid out in another way may be added up in another order.
+    evidence.check_equal("output", output, x.half().float() @ x.half().mT.float())
 
 
 def _halves(*tensors) -> list:

@@ -100,10 +100,12 @@ def test_best_and_newest_checkpoints_are_kept(trainer, evidence, tmp_path):
 def test_env_reports_the_npu(npu, command, evidence):
     """The output of transformers env names the type of the NPU."""
     import sys
+    from importlib.metadata import entry_points
 
     import torch
 
-    completed = command([sys.executable, "-m", "transformers.cli.transformers", "env"], deadline=200).check()
+    [program] = entry_points(group="console_scripts", name="transformers")
+    completed = command([sys.executable, "-m", program.module, "env"], deadline=200).check()
 
     evidence.add(env=completed.stdout[-3000:])
     assert torch.npu.get_device_name(npu) in completed.stdout, completed.stdout
