@@ -13,16 +13,14 @@ from pathlib import Path
 import pytest
 
 from emulator.cache import cache_folder
+from meta_tests.projects import FOREIGN, ROOT, write_project
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 import pytest
 from fixtures.requirement import requirement, unsupported
 """
 # pytester gives a run a home of its own, where the emulator would be built again.
 EMULATOR_CACHE = str(cache_folder())
-# What a test run must not inherit from this one.
-FOREIGN = ("NPU_", "ASCEND_", "PYTEST_", "TORCH_", "HF_", "INF_NAN_", "TRANSFORMERS_", "OMP_")
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,6 @@ def suite(pytester, monkeypatch, request):
 
     Without ``emulated`` there is no card; tests that do not ask for one run all the same.
     """
-    ini = (ROOT / "pytest.ini").read_text().replace("pythonpath = .", f"pythonpath = {ROOT} .")
-    pytester.makeini(ini)
-    pytester.makeconftest((ROOT / "conftest.py").read_text())
     for name in list(os.environ):
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
@@ -84,11 +79,8 @@ def suite(pytester, monkeypatch, request):
         files: Mapping[str, str] | None = None,
         emulated: bool = False,
     ) -> Ran:
-        tests = pytester.mkdir("tests") if not (pytester.path / "tests").exists() else pytester.path / "tests"
-        (tests / "test_written.py").write_text(HEAD + textwrap.dedent(code))
         modules = {f"{name}.py": text for name, text in (modules or {}).items()}
-        for name, text in {**modules, **(files or {})}.items():
-            (pytester.path / name).write_text(text)
+        write_project(pytester.path, HEAD + textwrap.dedent(code), {**modules, **(files or {})})
         launcher = [sys.executable, "-m", "emulator"] if emulated else []
         for name, value in {"PYTHONPATH": str(ROOT), **(env or {})}.items():
             monkeypatch.setenv(name, value)

@@ -129,6 +129,20 @@ def alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("name", ["short", "as long as a path may be for what must be next to it, but for sockets"])
+def test_temporary_files_of_a_command(tmp_path_factory, name):
+    """What a command leaves in the directory for temporary files is gone with it, however it ends."""
+    observations = tmp_path_factory.mktemp(name)
+    code = "import os, signal, tempfile; print(tempfile.mkdtemp(), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+
+    ran = execute([sys.executable, "-c", code], observations)
+
+    made = Path(ran.stdout.strip())
+    assert made.is_relative_to(observations) == (name == "short")
+    assert made.name
+    assert not made.parent.exists()
+
+
 @pytest.fixture
 def fake_torch(tmp_path):
     """An environment in which a child finds a torch_npu that counts seven allocations."""

@@ -13,6 +13,7 @@ from fixtures.ranks import Rank, chosen, verdict
 WORKLOAD = """
 import ctypes, os, signal, sys, time, types
 from dataclasses import dataclass
+from fixtures import activity
 from fixtures.measured import Measured
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def run(spec, device, dtype=None):
             import pytest
             pytest.skip("UNSUPPORTED: no bf16 here")
     if spec.how in ("raises", "dies", "is killed", "leaves") and rank == 0:
+        activity.note()
         time.sleep(600)  # as in a collective that the other never joins
     if spec.how == "all skip":
         import pytest
@@ -131,6 +133,14 @@ def test_the_traceback_of_the_rank_is_shown(misbehave):
     assert "rank 0  card  ?  stopped       ended by the launcher" in reason
 
 
+def test_the_work_of_a_rank_that_the_launcher_ends(misbehave):
+    """What such a rank had noted of its work on the card counts: it has no result that would say so."""
+    record = misbehave("is killed").tests["test_ranks"]
+
+    assert [rank.get("facts") for rank in record["values"]["ranks"]] == [{"allocations": 2, "peak_bytes": 512}, None]
+    assert record["npu"] == {"allocations": 2, "peak_bytes": 512}  # one on each card that it sees
+
+
 def rank(number: int, end: str = "finished", time: float = 0.0, **facts) -> Rank:
     """A rank as it is collected."""
     where = {"card": str(number), "device": number, "backend": "hccl", "world_size": 2, **facts}
@@ -144,6 +154,8 @@ def test_who_failed_first():
     assert isinstance(problem, RankCrashed)
     assert str(problem).startswith("rank 2 died first")
     assert isinstance(verdict([rank(0, "hung", 3.0), rank(1, "stopped", 1.0)]), DeadlineExceeded)
+    assert isinstance(verdict([rank(0, "raised", 1.0), rank(1, "died", 1.1)]), RankCrashed), "seen late by its watcher"
+    assert isinstance(verdict([rank(0, "raised", 1.0), rank(1, "died", 9.0)]), RankFailed), "died of the other"
 
 
 def test_a_rank_that_was_never_started():
