@@ -1,4 +1,4 @@
-"""Measures what a run that nobody watches survives, and how busy it keeps its cards, on emulated cards."""
+"""Measures what a run that nobody watches survives and how busy it keeps its cards, and shows what the doctor says."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fixtures.doctor.__main__ import examine, lines
+from meta_tests import boxes
 from meta_tests.projects import ROOT
 from meta_tests.unattended import scheduling, tries
 from meta_tests.unattended.interruptions import INTERRUPTIONS, Interruption
 
 PAGE = ROOT / "docs" / "UNATTENDED.md"
 MARKS = "<!-- {name}: by python -m meta_tests.unattended {name} --record -->\n", "<!-- end -->\n"
+COMMANDS = ("interruptions", "scheduling", "doctor")
+BOXES = {
+    "Healthy": {},
+    "The driver is missing": {"driver": False},
+    "CANN is not sourced": {"sourced": False},
+    "Versions that do not belong together": {"cann": "8.2.RC1", "versions": {"torch": "2.8.0"}},
+    "All cards are busy": {"tables": boxes.smi(busy=2)},
+}
 HEAD = {
     "interruptions": ["what happens", "tried", "tests that did not pass", "seconds to recovery", "lost", "left behind"],
     "scheduling": ["cards", "tests", "longest", "all tests / cards", "run", "kept busy"],
@@ -25,7 +35,7 @@ HEAD = {
 def main(words: Sequence[str]) -> int:
     """Returns the exit code: 0 where everything is as it must be, 1 where not."""
     parser = argparse.ArgumentParser(prog="python -m meta_tests.unattended", description=__doc__, allow_abbrev=False)
-    parser.add_argument("command", choices=HEAD)
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--record", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--only", default="*", metavar="GLOB", help="interruptions: ids (default: all)")
     parser.add_argument("--tries", type=int, default=3, metavar="N", help="interruptions: how often (default: 3)")
@@ -43,9 +53,12 @@ def main(words: Sequence[str]) -> int:
         parser.error(f"--cards {options.cards}: expected numbers from 1 to 32, with commas between them")
     if options.command == "interruptions":
         rows, good = interrupted(chosen, options.tries)
-    else:
+        found = table(HEAD["interruptions"], rows)
+    elif options.command == "scheduling":
         rows, good = kept_busy([int(count) for count in options.cards.split(",")], options.latency)
-    found = table(HEAD[options.command], rows)
+        found = table(HEAD["scheduling"], rows)
+    else:
+        found, good = doctor(), True
     say(found)
     if options.record:
         record(options.command, found)
@@ -103,6 +116,17 @@ def kept_busy(counts: Sequence[int], latency: str) -> tuple[list[list[str]], boo
         good &= share >= 0.9
         say(" ".join(rows[-1]))
     return rows, good
+
+
+def doctor() -> str:
+    """What the doctor says of made-up machines."""
+    parts = []
+    for name, ailment in BOXES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            box = boxes.make(Path(folder), **ailment)
+            said = "\n".join(lines(examine(box))).replace(folder, "")
+        parts.append(f"### {name}\n\n```text\n{said}\n```\n")
+    return "\n".join(parts)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
