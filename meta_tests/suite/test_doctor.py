@@ -60,7 +60,7 @@ def test_cann_is_not_sourced(box):
 
 
 def test_versions_that_do_not_belong_together(box):
-    """A torch_npu for another CANN, and a torch for another torch_npu, come with the commands that mend it."""
+    """A torch_npu for another CANN, and a torch for another torch_npu, come with one command that mends both."""
     found = problems(box(cann="8.2.RC1", versions={"torch": "2.8.0"}))
 
     assert found["versions"] == (
@@ -68,7 +68,12 @@ def test_versions_that_do_not_belong_together(box):
         "pip install torch==2.6.0 torch_npu==2.6.0",
     )
     assert found["torch"][0] == "torch_npu 2.9.0 needs torch 2.9.0, found torch 2.8.0"
-    assert found["torch"][1] == "pip install torch==2.9.0"
+    assert found["torch"][1] == found["versions"][1]
+
+
+def test_a_torch_for_another_torch_npu(box):
+    """A torch_npu that was made for this CANN stays, and gets its torch."""
+    assert problems(box(versions={"torch": "2.8.0"}))["torch"][1] == "pip install torch==2.9.0"
 
 
 def test_all_cards_are_busy(box):
