@@ -1,6 +1,7 @@
 """The workflows and containers for CI call only what there is: options of the suite, commands of reports, files."""
 
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -58,3 +59,23 @@ def test_files_of_containers(file):
     installed = re.findall(r"-r (\S+)", text)
 
     assert all((ROOT / name).exists() for name in [*copied, *installed])
+
+
+def test_every_shell_of_the_container_has_cann(tmp_path):
+    """The script that the image for Ascend machines writes sets CANN's variables in shells of any kind."""
+    home = tmp_path / "Ascend/ascend-toolkit"
+    home.mkdir(parents=True)
+    (home / "set_env.sh").write_text(f"export ASCEND_HOME_PATH={home}\n")
+    text = (ROOT / "docker/ascend.Dockerfile").read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"^RUN (printf .*)$", text, re.MULTILINE)
+    profile = tmp_path / "cann.sh"
+    here = command.replace("/etc/profile.d/cann.sh", str(profile)).replace(
+        "/usr/local/Ascend", str(tmp_path / "Ascend")
+    )
+
+    subprocess.run(["bash", "-c", here], check=True)
+    shown = subprocess.run(
+        ["bash", "-c", "echo $ASCEND_HOME_PATH"], env={"BASH_ENV": str(profile)}, capture_output=True, text=True
+    )
+
+    assert shown.stdout.strip() == str(home)
