@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -145,4 +146,15 @@ def _left(folder: Path, mark: str, before: set[str]) -> Iterator[str]:
             yield f"lease {file.name} is held"
     kept = "pytest-of-"  # the directories of its last three runs, which pytest keeps for whoever looks for a failure
     yield from (f"temporary file {file.name}" for file in (folder / "t").iterdir() if not file.name.startswith(kept))
-    yield from (f"shared memory {name}" for name in sorted(set(os.listdir("/dev/shm")) - before))
+    while (shared := _unused(set(os.listdir("/dev/shm")) - before)) and time.monotonic() < end:
+        time.sleep(0.1)
+    yield from (f"shared memory {name}" for name in sorted(shared))
+
+
+def _unused(names: set[str]) -> set[str]:
+    """Those of the files of shared memory that no process maps; others belong to somebody else on this machine."""
+    maps = ""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            maps += (process / "maps").read_text(errors="replace")
+    return {name for name in names if f"/dev/shm/{name}" not in maps}
