@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from meta_tests.projects import FOREIGN, write_project
 from meta_tests.unattended.interruptions import ALL_REDUCE, Interruption
 from reports import verification
 from reports.journal import read
-from reports.run import load
+from reports.run import Run, load
 
 ROOT = Path(__file__).parents[2]
 MARK = "NPU_CONFORMANCE_TRY"  # in the environment of all that belongs to a try
@@ -82,7 +82,7 @@ def attempt(interruption: Interruption, folder: Path) -> Try:
         recorded = {test["nodeid"] for test in tests}
         return Try(
             outcomes=tuple(test["outcome"] for test in tests if test["outcome"] != "PASS"),
-            recovery=_recovery(tests, began if interruption.from_the_start else happened),
+            recovery=_recovery(found, began if interruption.from_the_start else happened),
             lost=tuple(
                 sorted({*known, *(test["nodeid"] for one in found.journals for test in one.selection)} - recorded)
             ),
@@ -124,14 +124,20 @@ def _run(
     return known, happened
 
 
-def _recovery(tests: Sequence[Mapping[str, Any]], happened: float) -> float:
-    times = ((datetime.fromisoformat(test["time"].replace("Z", "+00:00")).timestamp(), test) for test in tests)
-    ended = sorted(times, key=lambda pair: pair[0])
-    hit = next((place for place, (_, test) in enumerate(ended) if test["outcome"] != "PASS"), None)
+def _recovery(found: Run, happened: float) -> float:
+    resumed = [_time(test) for one in found.journals if one.header.get("resumes") for test in one.tests]
+    if resumed:
+        return min(resumed) - happened
+    ended = sorted(found.tests, key=_time)
+    hit = next((place for place, test in enumerate(ended) if test["outcome"] != "PASS"), None)
     if hit is None:
-        return next((time for time, _ in ended if time > happened), math.nan) - happened
-    later = [time for time, test in ended[hit + 1 :] if test.get("card") == ended[hit][1].get("card")]
-    return (later or [ended[hit][0]])[0] - happened
+        return math.nan
+    later = [_time(test) for test in ended[hit + 1 :] if test.get("card") == ended[hit].get("card")]
+    return (later or [_time(ended[hit])])[0] - happened
+
+
+def _time(test: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(test["time"].replace("Z", "+00:00")).timestamp()
 
 
 def _left(folder: Path, mark: str, before: set[str]) -> Iterator[str]:
