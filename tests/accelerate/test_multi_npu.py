@@ -102,6 +102,7 @@ def test_accelerate_passes_its_own_checks_of_hooks(ranks, evidence):
 
     evidence.add(output=completed.stdout[-3000:])
     completed.check()
+    evidence.check_equal("processes that computed on a card", completed.npu.processes, 2)
 
 
 @requirement("accelerate/shipped-checks-of-pipelines", level="extended")
