@@ -1,5 +1,7 @@
 """Cards that fail, on emulated ones with the real torch_npu: the rest of the run goes on, nothing passes on nothing."""
 
+from meta_tests.unattended.interruptions import ALL_REDUCE
+
 ADDING = """
 @requirement("demo/{name}")
 def test_{name}(npu, evidence):
@@ -110,27 +112,8 @@ def test_a_hang_in_a_collective(suite):
         from all_reduce import AllReduce
         evidence.check_equal("ranks", len(ranks(AllReduce(), 2, deadline=60)), 2)
     """
-    workload = """
-from dataclasses import dataclass
-from fixtures.measured import Measured
-
-@dataclass(frozen=True)
-class AllReduce:
-    pass
-
-def run(spec, device, dtype=None):
-    import os
-    import torch
-    import torch_npu
-    import torch.distributed as dist
-    torch.npu.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("hccl")
-    total = torch.ones(4, device="npu")
-    dist.all_reduce(total)
-    return Measured(losses=(total.sum().item(),))
-"""
     env = {"NPU_EMULATOR_CARDS": "2", "NPU_EMULATOR_FAULTS": "HcclAllReduce:hang@rank=1"}
-    ran = suite(code, "-n", "1", env=env, modules={"all_reduce": workload}, emulated=True)
+    ran = suite(code, "-n", "1", env=env, modules={"all_reduce": ALL_REDUCE}, emulated=True)
 
     record = ran.tests["test_hangs"]
     assert record["outcome"] == "TIMEOUT", ran.stdout
