@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--tries", type=int, default=3, metavar="N", help="interruptions: how often (default: 3)")
     parser.add_argument("--cards", default="8,16", metavar="N,...", help="scheduling: cards (default: 8,16)")
     parser.add_argument(
-        "--latency", default="400ms", help="scheduling: of an operator; tests have 16 to 64 (default: 400ms)"
+        "--work", type=float, default=500.0, metavar="SECONDS", help="scheduling: of each card, about (default: 500)"
     )
     options = parser.parse_args(words)
     if options.tries < 1:
@@ -55,7 +55,7 @@ def main(words: Sequence[str]) -> int:
         rows, good = interrupted(chosen, options.tries)
         found = table(HEAD["interruptions"], rows)
     elif options.command == "scheduling":
-        rows, good = kept_busy([int(count) for count in options.cards.split(",")], options.latency)
+        rows, good = kept_busy([int(count) for count in options.cards.split(",")], options.work)
         found = table(HEAD["scheduling"], rows)
     else:
         found, good = doctor(), True
@@ -105,11 +105,11 @@ def row(interruption: Interruption, done: Sequence[tries.Try]) -> list[str]:
     ]
 
 
-def kept_busy(counts: Sequence[int], latency: str) -> tuple[list[list[str]], bool]:
+def kept_busy(counts: Sequence[int], work: float) -> tuple[list[list[str]], bool]:
     """A row for each number of cards, and whether all were kept busy for nine tenths of the time."""
     rows, good = [], True
     for cards in counts:
-        found = scheduling.measure(cards, Path(tempfile.mkdtemp(prefix=f"scheduling-{cards}-")), latency)
+        found = scheduling.measure(cards, Path(tempfile.mkdtemp(prefix=f"scheduling-{cards}-")), work)
         share = found.bound / found.wall
         seconds = (found.longest, found.total / cards, found.wall)
         rows.append([str(cards), str(found.tests), *(f"{value:.1f} s" for value in seconds), f"{share:.1%}"])
