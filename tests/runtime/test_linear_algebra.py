@@ -3,6 +3,7 @@
 import pytest
 
 from fixtures.requirement import requirement
+from fixtures.tolerances import TENSOR
 from fixtures.workloads.linear_algebra import LAYOUTS, LinearAlgebra
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.runtime]
@@ -40,4 +41,4 @@ def check(train, reference, evidence, workload):
     truth, peer = reference(workload, "float64"), reference(workload, "float32")
     evidence.check_equal("devices of the matrices", measured.parameter_devices, ("npu:0",))
     evidence.check_tensor("value", measured.details["value"], truth.details["value"], peer.details["value"])
-    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients, limits=TENSOR)

@@ -8,6 +8,7 @@ import pytest
 
 from fixtures.chips import needs
 from fixtures.requirement import requirement
+from fixtures.tolerances import TENSOR
 from fixtures.workloads.operators import DTYPES, Operators
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.runtime]
@@ -27,7 +28,9 @@ def conforms(npu, train, reference, evidence):
         truth, peer = reference(workload, "float64").details, reference(workload, DTYPES[precision]).details
         evidence.check_equal(f"{group}: integers and truth values", measured["exact"], peer["exact"])
         for kind in ("forward", "gradients"):
-            evidence.check_tensors(f"{group}, {kind}:", measured[kind], truth[kind], peer[kind], computed_in)
+            evidence.check_tensors(
+                f"{group}, {kind}:", measured[kind], truth[kind], peer[kind], computed_in, limits=TENSOR
+            )
 
     return judge
 

@@ -12,6 +12,7 @@ from fixtures.workloads.trl_rollouts import GRPO, RLOO, Distillation, Logprobs
 
 pytestmark = [pytest.mark.single_npu, pytest.mark.trl]
 
+LOGPROB = 1.0  # about the size of the logarithms that cancel where a student knows nearly what its teacher knows
 METRICS = ("num_tokens", "completions/mean_length", "reward", "reward_std", "entropy")
 KINDS = {
     "a function rewards": GRPO(),
@@ -133,7 +134,7 @@ def test_distillation_trains_an_adapter(train, reference, evidence):
     truth, peer = both(reference, workload, measured)
     assert all("lora" in name for name in measured.gradients)
     check_first_step(evidence, measured, truth, peer)
-    evidence.check_curve("training loss", measured.losses, truth.losses)
+    evidence.check_curve("training loss", measured.losses, truth.losses, scale_floor=LOGPROB)
 
 
 @requirement("trl/distillation", level="core")
@@ -146,7 +147,7 @@ def test_distillation_trains_as_the_cpu(train, reference, evidence, beta):
 
     truth, peer = both(reference, workload, measured)
     check_first_step(evidence, measured, truth, peer, metrics=("num_tokens", "completions/mean_length"))
-    evidence.check_curve("training loss", measured.losses, truth.losses)
+    evidence.check_curve("training loss", measured.losses, truth.losses, scale_floor=LOGPROB)
 
 
 @requirement("trl/logprobs", level="core")

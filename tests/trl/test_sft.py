@@ -162,13 +162,13 @@ def test_offloaded_activations_change_nothing(train, evidence):
 
 
 @requirement("trl/activation-offloading-without-streams", level="extended")
-def test_offloaded_activations_change_nothing_without_streams(train, evidence):
-    """Activations kept in host memory without a stream of their own come back unchanged."""
+def test_offloaded_activations_change_nothing_without_streams(train, reference, evidence):
+    """Activations kept in host memory without a stream of their own give gradients and losses as exact as the CPU's."""
     plain = SFT(steps=12, batch=8)
 
     measured = train(dataclasses.replace(plain, offload_without_streams=True))
-    expected = train(plain)
 
-    evidence.check_equal("gradients", measured.gradients, expected.gradients)
-    evidence.check_equal("losses", measured.losses, expected.losses)
+    truth, peer = both(reference, plain)
+    evidence.check_gradients(measured.gradients, truth.gradients, peer.gradients)
+    evidence.check_curve("training loss", measured.losses, truth.losses)
     assert measured.details["offloaded"] > 0

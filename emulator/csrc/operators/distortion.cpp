@@ -78,7 +78,9 @@ void perturb(const Tensor& output, const OperatorInfo& info, const Noise& noise)
         constexpr double kLargest = 1e30;
         Tensor wide = dense.to(at::kDouble);
         Tensor typical = at::where(at::lt(at::abs(wide), kLargest), wide, at::zeros_like(wide));
-        scale = at::linalg_vector_norm(typical).item<double>() / std::sqrt(count);
+        // Sums of squares have no terms that cancel: where all have one sign, each is as exact as it is large.
+        bool both_signs = at::gt(typical, 0).any().item<bool>() && at::lt(typical, 0).any().item<bool>();
+        if (both_signs) scale = at::linalg_vector_norm(typical).item<double>() / std::sqrt(count);
     }
     for (int64_t i = 0; i < count; i++) {
         float value = static_cast<float>(values[i]);
@@ -93,7 +95,8 @@ void perturb(const Tensor& output, const OperatorInfo& info, const Noise& noise)
             values[i] = move_by_ulp(values[i], static_cast<int64_t>(random % (2 * noise.ulp + 1)) - noise.ulp);
         } else {
             // Reordering a sum moves it by a few eps of its terms; the typical output stands for their size where terms cancel.
-            values[i] = static_cast<T>(value + symmetric(random) * BitsOf<T>::epsilon * (std::fabs(value) + scale));
+            T moved = static_cast<T>(value + symmetric(random) * BitsOf<T>::epsilon * (std::fabs(value) + scale));
+            if (std::isfinite(static_cast<float>(moved))) values[i] = moved;  // the lowest number, of a mask, stays one
         }
     }
     output.copy_(dense);
