@@ -17,7 +17,7 @@ from fixtures.conformance import (
     precision_of,
 )
 from fixtures.numerics import CurveErrors, Scale
-from fixtures.tolerances import CANCELLED, CURVE, EPSILON, TENSOR
+from fixtures.tolerances import CANCELLED, CURVE, EPSILON, STEP, TENSOR
 
 ULP, LIMIT = EPSILON["fp32"], TENSOR["fp32"]
 ONES = torch.ones(1024, dtype=torch.float64)
@@ -180,9 +180,9 @@ def test_tensors_of_a_step_in_words():
 
 @pytest.mark.parametrize(("part", "passed"), [(0.97, True), (1.05, False)])
 def test_the_floor_of_a_step(part, passed):
-    """What cancels may be off by 32 units in the last place of CANCELLED of the rms over the whole step."""
+    """What cancels may be off by the floor's units in the last place of CANCELLED of the rms over the whole step."""
     common = CANCELLED * math.sqrt((9.0 * 1024 + 0.0) / (1024 + 64))
-    rest = (part * 32 * ULP * common * SIGNS[:64]).float()
+    rest = (part * STEP["fp32"].floor_ulps * ULP * common * SIGNS[:64]).float()
     zeros = torch.zeros(64, dtype=torch.float64)
 
     large, small = judge_tensors(
@@ -192,6 +192,29 @@ def test_the_floor_of_a_step(part, passed):
     )
 
     assert (large.passed, small.passed) == (True, passed)
+
+
+def test_limits_of_operators_and_of_steps():
+    """A step has a higher floor than an operator; a test may ask for the latter, and for another share that cancels."""
+    off = {"x": (1 + 100 * ULP * SIGNS).float()}
+    zeros = {"x": torch.zeros(1024, dtype=torch.float64), "y": ONES}
+    rest = {"x": (100 * ULP * SIGNS).float(), "y": ONES.float()}
+    peer = {"x": zeros["x"].float(), "y": ONES.float()}
+
+    assert judge_tensors(off, {"x": ONES}, {"x": ONES.float()})[0].passed
+    assert not judge_tensors(off, {"x": ONES}, {"x": ONES.float()}, limits=TENSOR)[0].passed
+    assert not judge_tensors(rest, zeros, peer)[0].passed
+    assert judge_tensors(rest, zeros, peer, cancelled=1.0)[0].passed
+
+
+def test_losses_in_which_values_cancel():
+    """A loss is measured by the size of what cancels in it, where that is larger."""
+    off, truth = [0.01 + 2e-6], [0.01]
+
+    assert not judge_curve("loss", off, truth, "fp32")[0].passed
+    assert judge_curve("loss", off, truth, "fp32", scale_floor=1.0)[0].passed
+    assert not judge_curve("loss", [0.01 + 2e-5], truth, "fp32", scale_floor=1.0)[0].passed
+    assert judge_curve("loss", [10.0], [10.0001], "fp32", scale_floor=1.0)[0].measured == pytest.approx(1e-5, rel=0.01)
 
 
 @pytest.mark.parametrize("precision", list(CURVE))

@@ -231,7 +231,7 @@ def test_what_cancels_may_differ():
     three = [{**other, **zero} for other, zero in zip(others, zeros, strict=True)]
 
     assert all(judgement.passed for judgement in judge_tensors(*three))
-    three[0]["key bias"] = 100 * rest * noise
+    three[0]["key bias"] = 1000 * rest * noise
     assert not all(judgement.passed for judgement in judge_tensors(*three))
 
 
