@@ -44,7 +44,9 @@ def test_hf32_is_used_where_it_is_allowed(emulated, allowed, coarse):
 
 
 def test_what_is_exact_has_no_noise(emulated):
-    """Counts, extremes and statistics that are left alone stay as they are; a doubled input doubles the output."""
+    """Counts, extremes and statistics that are left alone stay as they are; a doubled input doubles the output; sums of
+    squares are off by a part of themselves alone; the lowest number stays finite.
+    """
     run = emulated(
         """
         import math
@@ -54,6 +56,9 @@ def test_what_is_exact_has_no_noise(emulated):
         x, weight = torch.randn(64, 33), torch.randn(33, 9)
         norm = torch.nn.BatchNorm1d(33).npu().eval()
         norm.running_mean.normal_()
+        squares = torch.cat([torch.full((1, 99), 1e3), torch.full((1, 99), 1e-7)]).square()
+        off = squares.npu().mean(1).cpu() / squares.double().mean(1) - 1
+        lowest = torch.full((4, 4), torch.finfo(torch.float32).min)
         kept, first, second = norm.running_mean.cpu(), norm(x.npu()).cpu(), norm(x.npu()).cpu()
         print(
             torch.exp(x.npu()).cpu().ne(torch.exp(x)).any().item(),
@@ -63,9 +68,12 @@ def test_what_is_exact_has_no_noise(emulated):
             torch.equal(norm.running_mean.cpu(), kept),
             torch.equal(first, second),
             torch.equal(((2 * x).npu() @ weight.npu()).cpu(), 2 * (x.npu() @ weight.npu()).cpu()),
+            off.abs().max().item() < 1e-6,
+            (torch.zeros(4, 4).npu() @ weight[:4, :4].npu() + lowest.npu()).isfinite().all().item(),
+            torch.baddbmm(lowest[None].npu(), x[None, :4].npu(), weight[None, :, :4].npu()).isfinite().all().item(),
         )
         """,
         noise="ulp=2,reorder",
     ).succeeded()
 
-    assert run.stdout.split() == ["True"] * 7
+    assert run.stdout.split() == ["True"] * 10

@@ -17,7 +17,7 @@ from fixtures.conformance import (
     precision_of,
 )
 from fixtures.numerics import CurveErrors, Scale
-from fixtures.tolerances import CANCELLED, CURVE, EPSILON, STEP, TENSOR
+from fixtures.tolerances import CURVE, EPSILON, STEP, TENSOR
 
 ULP, LIMIT = EPSILON["fp32"], TENSOR["fp32"]
 ONES = torch.ones(1024, dtype=torch.float64)
@@ -180,8 +180,8 @@ def test_tensors_of_a_step_in_words():
 
 @pytest.mark.parametrize(("part", "passed"), [(0.97, True), (1.05, False)])
 def test_the_floor_of_a_step(part, passed):
-    """What cancels may be off by the floor's units in the last place of CANCELLED of the rms over the whole step."""
-    common = CANCELLED * math.sqrt((9.0 * 1024 + 0.0) / (1024 + 64))
+    """What cancels may be off by the floor's units in the last place of a share of the rms over the whole step."""
+    common = STEP["fp32"].cancelled * math.sqrt((9.0 * 1024 + 0.0) / (1024 + 64))
     rest = (part * STEP["fp32"].floor_ulps * ULP * common * SIGNS[:64]).float()
     zeros = torch.zeros(64, dtype=torch.float64)
 

@@ -139,8 +139,12 @@ OPERATOR(aclnnCtcLoss, Accumulating,
              auto [loss, alpha] =
                  at::_ctc_loss(log_probabilities, targets.to(at::kLong), input_lengths.ref(), target_lengths.ref(), blank, zero_infinity);
              negative_log_likelihood = loss;
+             Tensor rows = alpha.view({-1, alpha.size(-2), alpha.size(-1)});
+             // torch leaves what lies behind the end of a short input as it was in memory.
+             for (int64_t row = 0; row < rows.size(0); row++)
+                 rows.select(0, row).slice(0, input_lengths.values[input_lengths.values.size() > 1 ? row : 0]).zero_();
              log_alpha->zero_();
-             unpadded(log_alpha, alpha.size(-1)).copy_(alpha.view({-1, alpha.size(-2), alpha.size(-1)}));
+             unpadded(log_alpha, alpha.size(-1)).copy_(rows);
          })
 OPERATOR(aclnnCtcLossBackward, Accumulating,
          (Tensor grad, Tensor log_probabilities, Tensor targets, Ints input_lengths, Ints target_lengths, Tensor negative_log_likelihood,
