@@ -126,11 +126,12 @@ LEFT = """
 @requirement("demo/sets")
 def test_sets(evidence):
     '''A library sets variables while a workload runs, and a test sets one itself.'''
-    import os
+    import copy, os
     from fixtures import training
     from leaves import Leaves
     evidence.check_equal("set for itself", training.run(Leaves(), "cpu"), "fp16")
     evidence.check_equal("left by the workload", os.environ.get("DEMO_PRECISION"), None)
+    os.environ = copy.deepcopy(os.environ)  # as datasets does that maps in processes
     os.environ["DEMO_PRECISION"] = "bf16"
 
 @pytest.mark.host
