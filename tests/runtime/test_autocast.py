@@ -203,8 +203,9 @@ def test_custom_functions_cast_as_they_say(layer, evidence):
 
     evidence.check_equal("what it saw", seen, {"forward": [torch.float32, False], "backward": [torch.float32, False]})
     evidence.check_equal("dtype of the gradient", half.grad.dtype, torch.float16)
-    # Cast as the function's inputs are: a copy that is laid out in another way may be added up in another order.
-    evidence.check_equal("output", output, x.half().float() @ x.half().mT.float())
+    # On the CPU: a card is not to be the judge of its own casts.
+    peer, truth = (wide @ wide.mT for wide in (half.detach().cpu().float(), half.detach().cpu().double()))
+    evidence.check_tensor("output", output.detach(), truth, peer)
 
 
 def _halves(*tensors) -> list:
