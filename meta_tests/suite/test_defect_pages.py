@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,11 @@ def script_of(page: Path) -> Path:
     return page.with_name(page.stem.replace("-", "_") + ".py")
 
 
+# So torch_npu ends once in some thousand processes, when the interpreter exits and one of its threads has not (the
+# emulator has none, but in its asynchronous mode). What was observed was printed before.
+AT_EXIT = "terminate called without an active exception"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_script_still_shows_the_defect(page, tmp_path):
     """On the pinned stack the script ends with what it observed; when it no longer does, the stack has been mended."""
@@ -31,7 +37,8 @@ def test_the_script_still_shows_the_defect(page, tmp_path):
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    aborted = done.returncode == -signal.SIGABRT and AT_EXIT in done.stderr
+    assert done.returncode == 0 or aborted, done.stdout[-2000:] + done.stderr[-2000:]
     assert done.stdout.rstrip().splitlines()[-1].startswith("OBSERVED:"), done.stdout[-2000:]
 
 
