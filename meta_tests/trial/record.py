@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from meta_tests.generated import between
 from meta_tests.trial.catalogue import LOUD, Fault
 
 FILE = Path(__file__).parents[2] / "docs" / "trial.json"
@@ -204,8 +205,4 @@ def page(old: str, record: Mapping, families: Iterable[str], faults: Sequence[Fa
     Raises:
         ValueError: the page has no place for them.
     """
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"docs/TRIAL.md: expected the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{tables(record, families, faults)}\n\n{END}{after}"
+    return between(old, BEGIN, END, f"\n\n{tables(record, families, faults)}\n\n", "docs/TRIAL.md")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fixtures.doctor.__main__ import examine, lines
 from meta_tests import boxes
+from meta_tests.generated import between
 from meta_tests.projects import ROOT
 from meta_tests.unattended import scheduling, tries
 from meta_tests.unattended.interruptions import INTERRUPTIONS, Interruption
@@ -137,10 +138,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def record(name: str, text: str, page: Path = PAGE) -> None:
     """Puts a table into its place on the page."""
-    content = page.read_text(encoding="utf-8")
     begin, end = (mark.format(name=name) for mark in MARKS)
-    before, _, rest = content.partition(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    page.write_text(between(page.read_text(encoding="utf-8"), begin, end, f"\n{text}\n", page.name), encoding="utf-8")
 
 
 def say(line: str) -> None:

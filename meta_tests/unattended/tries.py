@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from fixtures.processes import marked, signal_marked
 from meta_tests.projects import FOREIGN, write_project
 from meta_tests.unattended.interruptions import ALL_REDUCE, Interruption
 from reports import verification
+from reports.export import milliseconds
 from reports.journal import read
 from reports.run import Run, load
 
@@ -137,7 +137,7 @@ def _recovery(found: Run, happened: float) -> float:
 
 
 def _time(test: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(test["time"].replace("Z", "+00:00")).timestamp()
+    return milliseconds(test["time"]) / 1000
 
 
 def _left(folder: Path, mark: str, before: set[str]) -> Iterator[str]:
