@@ -130,6 +130,12 @@ std::string dtype_name(at::ScalarType dtype) {
             return "int8";
         case at::kByte:
             return "uint8";
+        case at::kUInt16:
+            return "uint16";
+        case at::kUInt32:
+            return "uint32";
+        case at::kUInt64:
+            return "uint64";
         case at::kBool:
             return "bool";
         case at::kComplexFloat:
