@@ -99,6 +99,25 @@ def test_selectors(emulated, selectors, expected):
     assert run.fired == {line: len(expected)}
 
 
+def test_operators_are_selected_by_every_dtype(emulated):
+    """`dtype=` selects an operator of each type that a tensor has, the unsigned ones included."""
+    types = ["fp64", "fp32", "fp16", "bf16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"]
+    names = ["float64", "float32", "float16", "bfloat16", *types[4:], "bool", "complex64", "complex128"]
+    lines = [f"*:delay=0@min-numel=77,dtype={name}" for name in [*types, *names[-3:]]]
+
+    run = emulated(
+        f"""
+        import torch
+        for name in {names}:
+            torch.zeros(77, dtype=getattr(torch, name), device="npu").zero_()
+        torch.npu.synchronize()
+        """,
+        faults=";".join(lines),
+    ).succeeded()
+
+    assert [line for line in lines if not run.fired[line]] == []
+
+
 def test_cards_are_selected_by_their_number_on_the_machine(emulated):
     """`card=C` means the card's own number, also where ASCEND_RT_VISIBLE_DEVICES renumbers the visible ones."""
     run = emulated(
