@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fixtures import command
 from fixtures.command import execute
 from fixtures.errors import CommandFailed, DeadlineExceeded
+from meta_tests.deadlines import strike_when
 
 # Stands in for torch and torch_npu in a child.
 FAKE_TORCH = """
@@ -75,34 +77,45 @@ def test_variables_are_set_and_unset(observations, monkeypatch):
     assert done.stdout == "None 2\n"
 
 
+@pytest.fixture
+def hangs(tmp_path, monkeypatch):
+    """A file: as soon as it is there, the deadline of the command that makes it is over."""
+    file = tmp_path / "hangs"
+    monkeypatch.setattr(command, "_ended_by", command._ended_by)  # is put back afterwards
+    strike_when(file.exists)
+    return file
+
+
 HANGING = """
-import subprocess, sys, time
+import pathlib, subprocess, sys, time
 grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(grandchild.pid, flush=True)
 def waits_for_ever():
+    pathlib.Path(sys.argv[1]).touch()
     time.sleep(600)
 waits_for_ever()
 """
 
 
-def test_a_command_that_hangs(observations):
+def test_a_command_that_hangs(observations, hangs):
     """At its deadline the whole process group is killed, and the message has the stacks of where it hung."""
     with pytest.raises(DeadlineExceeded, match=r"expected: an end within 3 s") as raised:
-        execute(python(HANGING), observations, deadline=3)
+        execute([*python(HANGING), hangs], observations, deadline=3)
 
     message = str(raised.value)
     assert "in waits_for_ever" in message
     assert not alive(int(message.split("--- end of stdout ---\n")[1].split()[0]))
 
 
-def test_a_command_that_ignores_signals(observations):
+def test_a_command_that_ignores_signals(observations, hangs):
     """A command that ignores what asks for its stacks is killed all the same."""
     stubborn = (
-        "import signal, time; signal.signal(signal.SIGABRT, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+        "import pathlib, signal, sys, time; signal.signal(signal.SIGABRT, signal.SIG_IGN); print('up', flush=True); "
+        "pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
     )
 
     with pytest.raises(DeadlineExceeded, match="up"):
-        execute(python(stubborn), observations, deadline=2)
+        execute([*python(stubborn), hangs], observations, deadline=2)
 
 
 def test_what_a_command_leaves_behind(observations):

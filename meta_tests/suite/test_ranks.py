@@ -13,6 +13,7 @@ from fixtures.ranks import Rank, chosen, verdict
 WORKLOAD = """
 import ctypes, os, signal, sys, time, types
 from dataclasses import dataclass
+from pathlib import Path
 from fixtures import activity
 from fixtures.measured import Measured
 
@@ -36,6 +37,14 @@ def run(spec, device, dtype=None):
     alive.destroy_process_group = lambda: None
     sys.modules["torch"] = types.SimpleNamespace(npu=npu, distributed=alive, device=str)
     sys.modules["torch_npu"] = types.ModuleType("torch_npu")
+    waits, hangs = (Path(os.environ["MISBEHAVIOUR"], name) for name in ("waits", "hangs"))
+    if spec.how in ("raises", "dies", "is killed", "leaves"):
+        if rank == 0:
+            activity.note()
+            waits.touch()
+            time.sleep(600)  # as in a collective that the other never joins
+        while not waits.exists():
+            time.sleep(0.01)
     if rank == 1:
         if spec.how == "raises":
             raise ValueError("no gradient")
@@ -46,13 +55,11 @@ def run(spec, device, dtype=None):
         if spec.how == "leaves":
             os._exit(3)
         if spec.how == "hangs":
+            hangs.touch()
             time.sleep(600)
         if spec.how == "skips":
             import pytest
             pytest.skip("UNSUPPORTED: no bf16 here")
-    if spec.how in ("raises", "dies", "is killed", "leaves") and rank == 0:
-        activity.note()
-        time.sleep(600)  # as in a collective that the other never joins
     if spec.how == "all skip":
         import pytest
         pytest.skip("UNSUPPORTED: no bf16 on this chip")
@@ -65,24 +72,23 @@ from misbehaving import Misbehaving
 @requirement("demo/ranks")
 def test_ranks(ranks, evidence):
     '''All ranks agree.'''
-    measured = ranks(Misbehaving("{how}"), 2, deadline={deadline})
+    measured = ranks(Misbehaving("{how}"), 2)
     evidence.check_equal("results", len(measured), 2)
 """
 
 
 @pytest.fixture
 def misbehave(suite, a_loadable_cann, monkeypatch, tmp_path):
-    """misbehave(how, deadline=60) -> what became of a test whose rank 1 does that, on two made-up cards."""
+    """misbehave(how, first="") -> what became of a test whose rank 1 does that, on two made-up cards, after ``first``."""
 
-    def run(how: str, deadline: int = 60):
+    def run(how: str, first: str = ""):
         env = {
             "NPU_EMULATOR_CARDS": "2",
             "MISBEHAVIOUR": str(tmp_path),
             "LD_LIBRARY_PATH": str(tmp_path),
             "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
         }
-        test = TEST.format(how=how, deadline=deadline)
-        return suite(test, "-n", "0", env=env, modules={"misbehaving": WORKLOAD})
+        return suite(first + TEST.format(how=how), "-n", "0", env=env, modules={"misbehaving": WORKLOAD})
 
     return run
 
@@ -116,7 +122,10 @@ def test_a_rank_that(misbehave, how):
 
 def test_a_rank_that_hangs(misbehave, tmp_path):
     """At the deadline all processes are killed, the outcome is TIMEOUT, and the rank's stacks are shown."""
-    ran = misbehave("hangs", deadline=15)
+    strike = "import os, pathlib\nfrom meta_tests.deadlines import strike_when\n"
+    strike += "strike_when(pathlib.Path(os.environ['MISBEHAVIOUR'], 'hangs').exists)\n"
+
+    ran = misbehave("hangs", strike)
 
     record = ran.tests["test_ranks"]
     assert record["outcome"] == "TIMEOUT", ran.stdout
