@@ -178,14 +178,21 @@ def run(body: Callable[[Rank], object], size: int, join: bool = True) -> list[di
     that it took.
     """
     info, root = os.pipe()
+    up, arrive = os.pipe()
+    start, go = os.pipe()
     ranks = []
     for number in range(size):
         reading, writing = os.pipe()
         process = os.fork()
         if process == 0:
-            play(body, number, size, info, root, writing, join)
+            play(body, number, size, info, root, writing, join, lambda: os.write(arrive, b".") and os.read(start, 1))
         os.close(writing)
         ranks.append((process, reading))
+    # They begin together: how long one waits for another is then no matter of when the machine came to start that one.
+    os.close(arrive)
+    for _ in ranks:
+        os.read(up, 1)
+    os.write(go, b"." * size)
     outcomes = []
     for process, reading in ranks:
         with os.fdopen(reading, "rb") as pipe:
@@ -195,8 +202,8 @@ def run(body: Callable[[Rank], object], size: int, join: bool = True) -> list[di
     return outcomes
 
 
-def play(body, number: int, size: int, info: int, root: int, writing: int, join: bool) -> None:
-    """One rank, in its own process."""
+def play(body, number: int, size: int, info: int, root: int, writing: int, join: bool, line_up: Callable) -> None:
+    """One rank, in its own process. ``line_up()`` returns when all ranks have come as far."""
     signal.alarm(60)
     if number == 0:
         made = ctypes.create_string_buffer(ROOT_INFO_BYTES)
@@ -206,6 +213,7 @@ def play(body, number: int, size: int, info: int, root: int, writing: int, join:
     root_info = b""
     while len(root_info) < ROOT_INFO_BYTES:
         root_info += os.read(info, ROOT_INFO_BYTES - len(root_info))
+    line_up()
     started = time.monotonic()
     try:
         rank = Rank(number, size, root_info)

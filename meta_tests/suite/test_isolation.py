@@ -102,17 +102,24 @@ def test_out_of_memory_in_one_test(suite):
     assert ran.tests["test_greedy"]["worker"] == ran.tests["test_modest"]["worker"]
 
 
-def test_a_hang_in_a_collective(suite):
-    """A rank that never comes out of a collective is a TIMEOUT within the deadline, with the stacks of all ranks."""
+def test_a_hang_in_a_collective(suite, tmp_path):
+    """A rank that never comes out of a collective is a TIMEOUT at the deadline, with the stacks of all ranks."""
     code = """
+    import os, pathlib
+    from meta_tests.deadlines import strike_when
+
+    log = pathlib.Path(os.environ["NPU_EMULATOR_LOG"])
+    strike_when(lambda: log.exists() and '"fired": 1' in log.read_text())  # rank 1 is in its collective
+
     @pytest.mark.multi_npu
     @requirement("demo/hangs")
     def test_hangs(ranks, evidence):
         '''All ranks reduce.'''
         from all_reduce import AllReduce
-        evidence.check_equal("ranks", len(ranks(AllReduce(), 2, deadline=60)), 2)
+        evidence.check_equal("ranks", len(ranks(AllReduce(), 2)), 2)
     """
     env = {"NPU_EMULATOR_CARDS": "2", "NPU_EMULATOR_FAULTS": "HcclAllReduce:hang@rank=1"}
+    env["NPU_EMULATOR_LOG"] = str(tmp_path / "log.jsonl")
     ran = suite(code, "-n", "1", env=env, modules={"all_reduce": ALL_REDUCE}, emulated=True)
 
     record = ran.tests["test_hangs"]

@@ -119,6 +119,30 @@ def test_a_poisoned_worker_takes_no_further_test(suite):
     assert "gw0: poisoned by tests/test_written.py::test_dies" in ran.stdout
 
 
+# The next test is sent when the worker has gone, yet is not known to be.
+SENT_TOO_LATE = """
+from xdist.workermanage import WorkerController
+
+send = WorkerController.send_runtest_some
+
+def send_to_nobody(self, indices):
+    if (self.gateway.id, list(indices)) == ("gw0", [2]):
+        self.gateway.join()
+    send(self, indices)
+
+WorkerController.send_runtest_some = send_to_nobody
+"""
+
+
+def test_a_test_that_is_sent_to_a_worker_that_has_gone(suite):
+    """A test whose worker ended before it could get it is run by the next one; the run goes on."""
+    ran = suite(POISON, "-p", "late", "-n", "1", modules={"late": SENT_TOO_LATE})
+
+    assert ran.outcomes == {"test_before": "PASS", "test_dies": "FAIL", "test_after": "PASS", "test_last": "PASS"}
+    assert ran.tests["test_after"]["worker"] == "gw1"
+    assert "INTERNALERROR" not in ran.stdout
+
+
 def test_a_poisoned_process_ends_a_run_without_workers(suite):
     """Without workers the run stops, and what was not reached is NOT_RUN with the reason."""
     ran = suite(POISON, "-n", "0")

@@ -36,6 +36,16 @@ while suite.poll() is None and not (journal.is_file() and '"type":"test"' in jou
 suite.kill()
 sys.exit(137 if suite.wait() == -9 else 1)
 """
+# The suite that is to be killed goes no further than to its first result.
+WAITING = """
+import time
+class Waiting:
+    def pytest_runtest_logfinish(self):
+        time.sleep(600)
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Waiting())
+"""
 # A job imports the standard library and what its own `pip install` brings, nothing else of this environment.
 SITE = """
 import os, sys
@@ -50,7 +60,7 @@ case "$*" in
 "-m pytest --require-npu "*)
     night=({python} -m emulator pytest "${{@:3}}" {night})
     if [ -e {killed} ]; then exec "${{night[@]}}"; fi
-    touch {killed}; exec {python} {killer} "$RUN" "${{night[@]}}" ;;
+    touch {killed}; PYTHONPATH={plugins} exec {python} {killer} "$RUN" "${{night[@]}}" -p waiting ;;
 "-m pytest"*) exec {python} -m emulator pytest "${{@:3}}" ;;
 *) PYTHONPATH={folder} exec {python} "$@" ;;
 esac
@@ -73,11 +83,14 @@ class Runner:
         self.artefacts = folder / "artefacts"
         self.summary = folder / "summary.md"
         programs = folder / "programs"
+        plugins = folder / "plugins"
         programs.mkdir()
+        plugins.mkdir()
         words = {
             "python": sys.executable,
             "night": NIGHT,
             "folder": programs,
+            "plugins": plugins,
             "killer": programs / "killer.py",
             "killed": folder / "killed",
             "last": folder / "last",
@@ -87,6 +100,7 @@ class Runner:
             (programs / name).chmod(0o755)
         (programs / "killer.py").write_text(KILLER)
         (programs / "sitecustomize.py").write_text(SITE)
+        (plugins / "waiting.py").write_text(WAITING)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("NPU_CONF", "PYTEST_"))},
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",

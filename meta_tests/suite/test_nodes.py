@@ -14,7 +14,7 @@ TORCHRUN = """
 import os, sys, time
 node = next(word for word in sys.argv if word.startswith("--node_rank"))[-1]
 told = " ".join([node, os.environ["ASCEND_RT_VISIBLE_DEVICES"], *sys.argv[1:]])
-os.write(1, (told + "\n").encode())  # at once: print() writes word by word where PYTHONUNBUFFERED is set
+os.write(1, (told + "\\n").encode())  # at once: print() writes word by word where PYTHONUNBUFFERED is set
 if os.environ.get("FAILS") == node:
     sys.exit(3)
 time.sleep(60 if "FAILS" in os.environ else 0)

@@ -68,7 +68,8 @@ def test_a_real_poisoned_process(suite):
 def test_fails(npu):
     '''A card has an error function.'''
     import torch
-    assert torch.erf(torch.ones(8, device=npu)).cpu().sum() > 0
+    while True:  # its failure may come out a moment after torch_npu's queue is empty
+        torch.erf(torch.ones(8, device=npu)).cpu()
 """
         + ADDING.format(name="after")
         + ADDING.format(name="last"),

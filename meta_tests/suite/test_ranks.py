@@ -79,7 +79,9 @@ def test_ranks(ranks, evidence):
 
 @pytest.fixture
 def misbehave(suite, a_loadable_cann, monkeypatch, tmp_path):
-    """misbehave(how, first="") -> what became of a test whose rank 1 does that, on two made-up cards, after ``first``."""
+    """misbehave(how, first="") -> what became of a test whose rank 1 does that, on two made-up cards; ``first``: what
+    its module does before.
+    """
 
     def run(how: str, first: str = ""):
         env = {

@@ -52,8 +52,10 @@ class Try:
     problems: tuple[str, ...]
 
 
-def attempt(interruption: Interruption, folder: Path) -> Try:
+def attempt(interruption: Interruption, folder: Path, limit: float = LIMIT) -> Try:
     """Runs the suite's machinery over tests of which one meets the interruption, on two emulated cards.
+
+    ``limit``: seconds that a test may take, of which the first one of a worker needs some to import torch.
 
     Raises:
         subprocess.TimeoutExpired: the run did not end.
@@ -73,10 +75,10 @@ def attempt(interruption: Interruption, folder: Path) -> Try:
         **({"NPU_EMULATOR_FAULTS": interruption.faults} if interruption.faults else {}),
     }
     try:
-        known, happened = _run(folder, environment, interruption.to_the_run)
+        known, happened = _run(folder, environment, limit, interruption.to_the_run)
         if interruption.to_the_run:
             (folder / "slow").unlink()
-            _run(folder, environment, resumed=True)
+            _run(folder, environment, limit, resumed=True)
         found = load(folder / "run")
         tests = [test for test in found.tests if test["outcome"] != "NOT_RUN"]
         recorded = {test["nodeid"] for test in tests}
@@ -94,7 +96,11 @@ def attempt(interruption: Interruption, folder: Path) -> Try:
 
 
 def _run(
-    folder: Path, environment: Mapping[str, str], then: signal.Signals | None = None, resumed: bool = False
+    folder: Path,
+    environment: Mapping[str, str],
+    limit: float,
+    then: signal.Signals | None = None,
+    resumed: bool = False,
 ) -> tuple[set[str], float]:
     """Runs to the end. Returns the tests whose results were known when it happened, and when that was (0: it did not).
 
@@ -108,7 +114,7 @@ def _run(
     command += ["--resume=run"] if resumed else ["--run-dir=run"]
     with (folder / "output.txt").open("a") as output:
         suite = subprocess.Popen(
-            [*command, "-o", f"faulthandler_timeout={LIMIT}"],
+            [*command, "-o", f"faulthandler_timeout={limit}"],
             cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True,
             # Where this runs in the background of a shell, Ctrl-C is ignored by all that it starts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -152,13 +158,23 @@ def _left(folder: Path, mark: str, before: set[str]) -> Iterator[str]:
             yield f"lease {file.name} is held"
     kept = "pytest-of-"  # the directories of its last three runs, which pytest keeps for whoever looks for a failure
     yield from (f"temporary file {file.name}" for file in (folder / "t").iterdir() if not file.name.startswith(kept))
-    while (shared := _unused(set(os.listdir("/dev/shm")) - before)) and time.monotonic() < end:
+    yield from (f"shared memory {name}" for name in sorted(shared_memory(before)))
+
+
+def shared_memory(before: set[str]) -> set[str]:
+    """The files of shared memory beside those from before that nobody uses, and that stay there for PATIENCE.
+
+    Others on this machine have theirs, too, and may be about to map or to remove them.
+    """
+    end, left = time.monotonic() + PATIENCE, set(os.listdir("/dev/shm")) - before
+    while left and time.monotonic() < end:
         time.sleep(0.1)
-    yield from (f"shared memory {name}" for name in sorted(shared))
+        left &= set(os.listdir("/dev/shm"))
+    return _unused(left)
 
 
 def _unused(names: set[str]) -> set[str]:
-    """Those of the files of shared memory that no process maps; others belong to somebody else on this machine."""
+    """Those of the files of shared memory that no process maps."""
     maps = ""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
