@@ -163,7 +163,8 @@ def limits(options: argparse.Namespace, plan, store) -> int:
     """Finds the detection limits."""
     from meta_tests.trial import limits as sizes
 
-    found = sizes.bisect(store, plan, sizes.FAMILIES, options.jobs, say)
+    known = sizes.bounds((record.read()["limits"] or {}).get("limits", []))
+    found = sizes.bisect(store, plan, sizes.FAMILIES, options.jobs, say, known)
     return write(store.directory, page.LIMITS, {"limits": found})
 
 

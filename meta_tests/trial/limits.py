@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meta_tests.trial import forks, targeted
@@ -55,10 +55,38 @@ FAMILIES = (
 )
 
 
+def bounds(limits: Sequence[Mapping]) -> dict[str, tuple[float, float]]:
+    """By family: the largest factor - 1 that passed and the smallest caught, of what ``bisect`` has found."""
+    ends = {"passed": SMALLEST, "caught": LARGEST * RATIO}  # of what is "none"
+    return {
+        one["name"]: tuple(
+            ends[end] if one[end] == "none" else float(one[end].removeprefix("1 + ")) for end in ("passed", "caught")
+        )
+        for one in limits
+    }
+
+
+def sizes_to_try(low: float, high: float, known: tuple[float, float] | None) -> list[float]:
+    """The sizes that are asked next, between the largest that passed and the smallest caught.
+
+    What an earlier trial found is asked again first, both ends at a time: where it still holds nothing else need be.
+    """
+    told = [size for size in known or () if low < size < high]
+    return told or ([math.sqrt(low * high)] if high / low > RATIO else [])
+
+
 def bisect(
-    store: targeted.Store, plan: targeted.Plan, families: Sequence[Family], jobs: int, say: Callable[[str], None]
+    store: targeted.Store,
+    plan: targeted.Plan,
+    families: Sequence[Family],
+    jobs: int,
+    say: Callable[[str], None],
+    known: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[dict]:
     """For each family the smallest factor caught and the largest that passed.
+
+    Args:
+        known: what an earlier trial found, as ``bounds`` gives it; where bisection begins.
 
     Returns:
         For each: "name", "pattern" of the faults, "caught" and "passed" (factors), "by" (requirements that caught it).
@@ -70,10 +98,12 @@ def bisect(
     by: dict[str, list[str]] = {f.name: [] for f in families}
     fired = Counter()
     owners = plan.owners
-    while open_ := [f for f in families if high[f.name] / low[f.name] > RATIO]:
+    started = known or {}
+    while asked := [
+        (f, size) for f in families for size in sizes_to_try(low[f.name], high[f.name], started.get(f.name))
+    ]:
         runs, sizes = [], {}
-        for number, family in enumerate(open_):
-            size = math.sqrt(low[family.name] * high[family.name])
+        for number, (family, size) in enumerate(asked):
             tests = [test for entry in family.requirements for test in tests_of(entry, plan.tests)]
             made = plan.runs(f"limit-{number}", tests, {"NPU_EMULATOR_FAULTS": family.line(1 + size)})
             sizes.update({run.name: (family, size) for run in made})
@@ -82,9 +112,11 @@ def bisect(
             family, size = sizes[ran.run.name]
             red = sorted({owners[r.nodeid] for r in ran.results if Outcome(r.outcome) in FAILURES})
             fired[family.name] += ran.fired  # one that is smaller than what a dtype tells apart changes nothing
-            (high if red else low)[family.name] = size
-            by[family.name] = red or by[family.name]
+            end, nearer = (high, min) if red else (low, max)
+            by[family.name] = red if red and size <= high[family.name] else by[family.name]
+            end[family.name] = nearer(end[family.name], size)
             say(f"{'caught' if red else 'passed':9} {family.name}: 1 + {size:.3g}")
+        started = {}
     for family in families:
         if not fired[family.name]:
             raise forks.TrialError(f"{family.line(2)} never fired in {', '.join(family.requirements)}")
