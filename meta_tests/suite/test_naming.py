@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meta_tests.trial import catalogue, localisation
+from meta_tests.trial import catalogue, localisation, targeted
 from meta_tests.trial.catalogue import Fault
 from meta_tests.trial.forks import Ran, Run, TestResult, _Progress
 from meta_tests.trial.localisation import Named
@@ -58,6 +58,16 @@ def test_faults_of_operators_are_measured():
 
     assert localisation.of_operators([*others, taken]) == [taken]
     assert len(localisation.of_operators(catalogue.read().faults)) > 100
+
+
+def test_faults_of_several_cards_are_not_of_one():
+    """A fault of which a test needs several cards may name one that a training on one card does not have."""
+    tests = [{"requirement": f"demo/{cards}", "nodeid": cards, "multi": cards == "two"} for cards in ("one", "two")]
+    wanted = {"a": {"demo/one": ["one"]}, "b": {"demo/one": ["one"], "demo/two": ["two"]}}
+    plan = targeted.Plan(tests, wanted, full=False)
+
+    assert plan.of_one_card(fault("aclnnMm:scale=2", "a"))
+    assert not plan.of_one_card(fault("aclnnMm:scale=2@card=1", "b"))
 
 
 def test_figures():

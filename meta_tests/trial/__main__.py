@@ -144,11 +144,10 @@ def noise(options: argparse.Namespace, plan, store, faults) -> int:
     from meta_tests.trial import noise as noisy
     from meta_tests.trial import targeted
 
-    several = {test["nodeid"] for test in plan.tests if test["multi"]}
     chosen = [
         fault
         for fault in faults
-        if not (fault.loud or fault.patch or fault.environment or fault.survives or several & set(plan.of(fault)))
+        if not (fault.loud or fault.patch or fault.environment or fault.survives) and plan.of_one_card(fault)
     ]
     strengths = [noisy.STRONGEST] if options.strongest else list(noisy.STRENGTHS)
     known = {test: outcome for (_, test), outcome in targeted.honest(store, plan, chosen, options.jobs, say).items()}

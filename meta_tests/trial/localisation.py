@@ -81,7 +81,7 @@ def watching(line: str) -> str:
 
 
 def of_operators(faults: Sequence[Fault]) -> list[Fault]:
-    """The silent faults that are of operators alone, on one card."""
+    """The silent faults that are of operators alone."""
     return [
         fault
         for fault in faults
@@ -100,7 +100,7 @@ def measure(
     Raises:
         TrialError: a training fails on honest cards, where calls are only counted.
     """
-    chosen = of_operators(faults)
+    chosen = [fault for fault in of_operators(faults) if plan.of_one_card(fault)]
     called: set[str] = set()
     found: dict[str, Named] = {}
     for number, group in enumerate(TRAININGS):

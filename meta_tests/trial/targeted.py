@@ -53,6 +53,11 @@ class Plan:
         wanted = {node for nodes in self.wanted[fault.id].values() for node in nodes}
         return [test["nodeid"] for test in self.tests if test["nodeid"] in wanted]
 
+    def of_one_card(self, fault: Fault) -> bool:
+        """Whether no test to run under a fault needs several cards, which its line may name."""
+        several = {test["nodeid"] for test in self.tests if test["multi"]}
+        return not several.intersection(self.of(fault))
+
     def runs(
         self, name: str, tests: Sequence[str], environment: Mapping, patch: str = "", deadline: float = 300.0
     ) -> list[Run]:
