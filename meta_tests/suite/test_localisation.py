@@ -1,5 +1,6 @@
 """A failed comparison names the operator, or the collective and the rank, that is wrong."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -12,7 +13,8 @@ import pytest
 from cpu_torch import torch
 
 from torch.utils._python_dispatch import TorchDispatchMode  # isort: skip
-from fixtures.localisation import collective_snippet, equivalents, plugin  # isort: skip
+from fixtures import training  # isort: skip
+from fixtures.localisation import collective_snippet, equivalents, plugin, replay, snippet  # isort: skip
 from fixtures.localisation.snippet import Alone  # isort: skip
 from fixtures.workloads.model_step import ModelStep  # isort: skip
 from fixtures.localisation.collectives import Collective, asked_reduction, first_wrong, reductions_known  # isort: skip
@@ -68,6 +70,7 @@ def test_no_operator_of_an_honest_card_deviates(dropout, precision):
         ("aclnnAddmm:tail=4", "aten.addmm", "attention.self", "forward"),
         ("aclnnDropoutGenMaskV2:ignore-seed", "aten.native_dropout", "embeddings.dropout", "forward"),
         ("aclnnInplaceCopy:round=trunc@dtype=fp16", "aten._to_copy", "attention.self.query", "forward"),
+        ("aclnnInplaceCopy:tail=1", "aten.", "", "forward"),
     ],
 )
 def test_the_faulty_operator_is_named(faults, operator, module, phase):
@@ -105,6 +108,32 @@ def test_the_failure_says_which_operator(tmp_path):
     assert finding["calls"] == ["aclnnSilu"]
     assert "act_fn" in finding["module"]
     assert finding["reproduces"] is True
+
+
+@pytest.mark.parametrize("seen", [1, 3, None])
+def test_what_comes_and_goes_is_looked_for_again(monkeypatch, seen):
+    """A workload in which nothing deviates is run again: what is wrong at every so many calls may be right in one."""
+    made = []
+    deviation = replay.Deviation("aten.embedding.default", "output 0", "a", "b", 2.0, 1.0, "", "forward", 1)
+
+    class Seeing(contextlib.nullcontext):
+        replayed, unknown = 10, {}
+
+        @property
+        def deviations(self):
+            return [deviation] * (len(made) == seen)
+
+    monkeypatch.setattr(training, "run", lambda workload, device: made.append(workload))
+    monkeypatch.setattr(replay, "Replay", Seeing)
+    monkeypatch.setattr(snippet, "run_alone", lambda call, directory: Alone("text", False, ("aclnnEmbedding",), "said"))
+
+    facts = plugin.localise(Workload())
+
+    text = "\n".join(plugin._lines(facts))
+    assert len(made) == facts["runs"] == (seen or plugin.RUNS)
+    assert facts["replayed"] == 10 * len(made)
+    assert ("comes and goes" in text) == (seen == 3)
+    assert ("none of 50 deviates by itself in 5 runs" in text) == (seen is None)
 
 
 def test_scratch_of_log_sigmoid_is_not_compared():
