@@ -47,6 +47,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         help="the directory of a run of the suite of these sources on honest cards, whose tests need not run again",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="noise: seeds of each strength (default 20)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="noise: the first of the seeds")
     parser.add_argument("--strongest", action="store_true", help="noise: the strongest alone, which contains the first")
     parser.add_argument("--operators", default="*", metavar="GLOB", help="sweep: of operators (default: all)")
     parser.add_argument("--lies", default="*", metavar="GLOB", help="sweep: scale=1.05, zero, tail=1, stale")
@@ -56,6 +57,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     for name in ("jobs", "seeds"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} {getattr(options, name)}: expected 1 or more")
+    if options.first_seed < 0:
+        parser.error(f"--first-seed {options.first_seed}: expected 0 or more")
     return options
 
 
@@ -151,9 +154,10 @@ def noise(options: argparse.Namespace, plan, store, faults) -> int:
     ]
     strengths = [noisy.STRONGEST] if options.strongest else list(noisy.STRENGTHS)
     known = {test: outcome for (_, test), outcome in targeted.honest(store, plan, chosen, options.jobs, say).items()}
-    clean = noisy.clean_runs(store, plan, chosen, known, strengths, options.seeds, options.jobs, say)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    clean = noisy.clean_runs(store, plan, chosen, known, strengths, seeds, options.jobs, say)
     write(store.directory, page.NOISE, {"clean": clean, "under": noisy.STRONGEST, "families": {}})
-    families = noisy.under_noise(store, plan, chosen, known, options.jobs, say)
+    families = noisy.under_noise(store, plan, chosen, known, options.first_seed, options.jobs, say)
     write(store.directory, page.NOISE, {"clean": clean, "under": noisy.STRONGEST, "families": families})
     return int(any(one["alarms"] for one in clean) or any(one["survived"] for one in families.values()))
 

@@ -25,7 +25,7 @@ def clean_runs(
     faults: Sequence[Fault],
     known: Mapping[str, str],
     strengths: Sequence[str],
-    seeds: int,
+    seeds: range,
     jobs: int,
     say: Callable[[str], None],
 ) -> list[dict]:
@@ -35,8 +35,8 @@ def clean_runs(
         known: by node id: outcomes on cards without noise.
 
     Returns:
-        For each strength: "noise", "what", "runs", "green", "tests" in a run, "alarms" (red results by test), and
-        "families": the number of green runs by family, counting its own tests alone.
+        For each strength: "noise", "what", "runs", "seeds" (the first and the last), "green", "tests" in a run,
+        "alarms" (red results by test), and "families": the number of green runs by family, of its own tests alone.
     """
     several = {test["nodeid"] for test in plan.tests if test["multi"]}
     of_family: dict[str, set[str]] = {}
@@ -47,12 +47,12 @@ def clean_runs(
     found = []
     for strength in strengths:
         runs = {}
-        for seed in range(seeds):
+        for seed in seeds:
             environment = {"NPU_EMULATOR_NOISE": f"{strength},seed={seed}"}
             name = f"noise-{strength.replace(',', '-').replace('=', '')}-{seed}"
             for part, chunk in enumerate(forks.chunks(tests, jobs)):
                 runs.update({run.name: (seed, run) for run in plan.runs(f"{name}-{part}", chunk, environment)})
-        red: dict[int, set[str]] = {seed: set() for seed in range(seeds)}
+        red: dict[int, set[str]] = {seed: set() for seed in seeds}
         for ran in targeted.executed(store, [run for _, run in runs.values()], jobs):
             alarms = {result.nodeid for result in ran.results if Outcome(result.outcome) in FAILURES}
             red[runs[ran.run.name][0]] |= alarms
@@ -65,7 +65,8 @@ def clean_runs(
                 **{
                     "noise": strength,
                     "what": STRENGTHS[strength],
-                    "runs": seeds,
+                    "runs": len(seeds),
+                    "seeds": [seeds[0], seeds[-1]],
                     "green": sum(not one for one in red.values()),
                 },
                 **{"tests": len(tests), "alarms": dict(alarms), "families": green},
@@ -79,21 +80,23 @@ def under_noise(
     plan: targeted.Plan,
     faults: Sequence[Fault],
     known: Mapping[str, str],
+    first: int,
     jobs: int,
     say: Callable[[str], None],
 ) -> dict[str, dict]:
-    """Whether faults of one card are caught on a noisy card, too, with four seeds in turn.
+    """Whether faults of one card are caught on a noisy card, too, with four seeds in turn, from the ``first``.
 
     Args:
         known: by node id: outcomes on cards without noise.
+        first: the first of the seeds.
 
     Returns:
         By family: "faults", "killed", and the ids of those that "survived".
     """
     found: dict[str, dict] = {}
-    for seed in range(4):
-        chosen = faults[seed::4]
-        more = {"NPU_EMULATOR_NOISE": f"{STRONGEST},seed={seed}"}
+    for number in range(4):
+        chosen = faults[number::4]
+        more = {"NPU_EMULATOR_NOISE": f"{STRONGEST},seed={first + number}"}
         for row in targeted.trial(store, plan, chosen, jobs, say, more, known):
             counted = found.setdefault(row.fault.family, {"faults": 0, "killed": 0, "survived": []})
             counted["faults"] += 1

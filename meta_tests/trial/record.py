@@ -120,8 +120,9 @@ def of_noise(noise: Mapping) -> list[str]:
     ]
     for one in noise["clean"]:
         alarms = ", ".join(f"{test} ({count})" for test, count in one["alarms"].items()) or "none"
+        seeds = " (seeds {} to {})".format(*one["seeds"]) if "seeds" in one else ""
         lines.append(
-            f"| `{one['noise']}`: {one['what']} | {one['runs']} | {one['green']} | {one['tests']} | {alarms} |"
+            f"| `{one['noise']}`: {one['what']} | {one['runs']}{seeds} | {one['green']} | {one['tests']} | {alarms} |"
         )
     if noise["families"]:
         green = noise["clean"][-1]["families"]
