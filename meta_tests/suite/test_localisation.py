@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cpu_torch import torch
@@ -116,15 +117,12 @@ def test_what_comes_and_goes_is_looked_for_again(monkeypatch, seen):
     made = []
     deviation = replay.Deviation("aten.embedding.default", "output 0", "a", "b", 2.0, 1.0, "", "forward", 1)
 
-    class Seeing(contextlib.nullcontext):
-        replayed, unknown = 10, {}
-
-        @property
-        def deviations(self):
-            return [deviation] * (len(made) == seen)
+    def looking():
+        looked = SimpleNamespace(replayed=10, unknown={}, deviations=[deviation] if len(made) + 1 == seen else [])
+        return contextlib.nullcontext(looked)
 
     monkeypatch.setattr(training, "run", lambda workload, device: made.append(workload))
-    monkeypatch.setattr(replay, "Replay", Seeing)
+    monkeypatch.setattr(replay, "Replay", looking)
     monkeypatch.setattr(snippet, "run_alone", lambda call, directory: Alone("text", False, ("aclnnEmbedding",), "said"))
 
     facts = plugin.localise(Workload())
