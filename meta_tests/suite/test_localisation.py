@@ -71,7 +71,7 @@ def test_no_operator_of_an_honest_card_deviates(dropout, precision):
         ("aclnnAddmm:tail=4", "aten.addmm", "attention.self", "forward"),
         ("aclnnDropoutGenMaskV2:ignore-seed", "aten.native_dropout", "embeddings.dropout", "forward"),
         ("aclnnInplaceCopy:round=trunc@dtype=fp16", "aten._to_copy", "attention.self.query", "forward"),
-        ("aclnnInplaceCopy:tail=1", "aten.", "", "forward"),
+        ("aclnnInplaceCopy:tail=1", "aten.clone", "attention.self", "forward"),
     ],
 )
 def test_the_faulty_operator_is_named(faults, operator, module, phase):
