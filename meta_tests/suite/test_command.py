@@ -185,6 +185,28 @@ def test_work_is_seen_even_if_the_child_fails(observations, fake_torch):
     assert done.npu.processes == 1
 
 
+BACKWARD = """
+import ctypes, hashlib, threading, torch, torch_npu
+began = threading.Event()
+
+def let_go():
+    ctypes.CDLL(None).prctl(15, b"pt_autograd_0")  # the name of such a thread
+    began.set()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
+    print("let go", flush=True)
+
+threading.Thread(target=let_go, daemon=True).start()
+began.wait()
+"""
+
+
+def test_the_end_of_a_child_waits_for_its_last_backward_pass(observations, fake_torch):
+    """A child leaves Python when torch's threads have let go of what they executed: else they could abort it."""
+    done = execute(python(BACKWARD), observations, env=fake_torch)
+
+    assert done.check().stdout == "let go\n"
+
+
 def test_children_without_torch_npu_report_nothing(observations, fake_torch):
     """A child that never imports torch_npu, or only looks whether it is there, did nothing on the NPU."""
     looking = "import importlib.util; assert importlib.util.find_spec('torch_npu')"

@@ -19,8 +19,8 @@ def script_of(page: Path) -> Path:
     return page.with_name(page.stem.replace("-", "_") + ".py")
 
 
-# So torch_npu ends once in some thousand processes, when the interpreter exits and one of its threads has not (the
-# emulator has none, but in its asynchronous mode). What was observed was printed before.
+# So torch ends now and then, on a busy machine, a process that leaves Python soon after a backward pass on a card (why:
+# fixtures/activity.py, settle). What was observed was printed before.
 AT_EXIT = "terminate called without an active exception"
 
 
