@@ -51,6 +51,16 @@ REAL = {
     "llava": ("LlavaForConditionalGeneration", "text_about_an_image", set()),
     "qwen2_vl": ("Qwen2VLForConditionalGeneration", "text_about_patches", set()),
     "gemma3": ("Gemma3ForConditionalGeneration", "text_about_an_image", set()),
+    "gptj": ("GPTJForCausalLM", "text", set()),
+    "gemma4_text": ("Gemma4ForCausalLM", "text", set()),
+    "kimi_linear": ("KimiLinearForCausalLM", "text", set()),
+    "zamba2": ("Zamba2ForCausalLM", "text", set()),
+    "llama4": ("Llama4ForConditionalGeneration", "text", {"lora"}),
+    "mistral3": ("Mistral3ForConditionalGeneration", "text_about_an_image", set()),
+    "smolvlm": ("SmolVLMForConditionalGeneration", "text_about_an_image", set()),
+    "glm4v": ("Glm4vForConditionalGeneration", "text_about_patches", set()),
+    "swin": ("SwinForImageClassification", "image", {"generate", "train"}),
+    "wav2vec2": ("Wav2Vec2ForCTC", "wave", {"generate"}),
 }
 # What transformers leaves open by default, and the models of that type do not.
 GIVEN = {
