@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
     if not chosen:
         parser.error(f"--only {options.only}: expected ids of {', '.join(one.id for one in INTERRUPTIONS)}")
     if options.record and options.command == "interruptions" and len(chosen) < len(INTERRUPTIONS):
-        parser.error(f"--only {options.only} --record: the page has a table of all interruptions; leave one of them out")
+        parser.error(f"--only {options.only} --record: the page has a table of all; leave one of the two out")
     if not all(count.isdigit() and 1 <= int(count) <= 32 for count in options.cards.split(",")):
         parser.error(f"--cards {options.cards}: expected numbers from 1 to 32, with commas between them")
     if options.command == "interruptions":
