@@ -149,6 +149,18 @@ def test_scratch_of_log_sigmoid_is_not_compared():
     torch.testing.assert_close(backward, values.grad)
 
 
+@pytest.mark.parametrize("mask", [[True, False], [False, True], [True, True]])
+def test_an_output_that_was_not_asked_for_is_not_compared(mask):
+    """A backward pass told by output_mask to leave one of its results out may leave anything in its place."""
+    image, grid = torch.randn(1, 2, 4, 4), torch.rand(1, 3, 3, 2) - 0.5
+    given = (torch.ones(1, 2, 3, 3), image, grid, 0, 0, False, mask)
+    function = torch.ops.aten.grid_sampler_2d_backward.default
+
+    results = replay._results(function, (given, {}), function(*given))
+
+    assert [value is not None for value in results.values()] == mask
+
+
 def calls(name: str, given: list, got: list, reduction: str = "", root: int = -1, **more) -> list[list[Collective]]:
     """One collective of as many ranks as there are tensors."""
     ranks = tuple(range(len(given)))
