@@ -59,7 +59,7 @@ REAL = {
     "mistral3": ("Mistral3ForConditionalGeneration", "text_about_an_image", set()),
     "smolvlm": ("SmolVLMForConditionalGeneration", "text_about_an_image", set()),
     "glm4v": ("Glm4vForConditionalGeneration", "text_about_patches", set()),
-    "swin": ("SwinForImageClassification", "image", {"generate", "train"}),
+    "swin": ("SwinForImageClassification", "image", {"generate"}),
     "wav2vec2": ("Wav2Vec2ForCTC", "wave", {"generate"}),
 }
 # What transformers leaves open by default, and the models of that type do not.
