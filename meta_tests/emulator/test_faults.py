@@ -277,8 +277,12 @@ def test_a_hang(emulated):
     """`hang` never returns; the log has what happened until then."""
     run = emulated(
         """
-        import os, threading
-        threading.Timer(1, os._exit, [9]).start()
+        import os, threading, time
+        def end_when_it_hangs(log=os.environ["NPU_EMULATOR_LOG"]):
+            while not os.path.exists(log) or '"call"' not in open(log).read():
+                time.sleep(0.01)
+            os._exit(9)
+        threading.Thread(target=end_when_it_hangs).start()
         malloc(64)
         """,
         runtime=True,

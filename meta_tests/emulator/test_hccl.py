@@ -47,16 +47,19 @@ def test_collectives_give_what_the_cpu_computes(torchrun, tmp_path, ranks, setti
 
 
 RANK_THAT_FAILS = """
-import os, signal, sys
+import os, signal, sys, time
 # Without the queue, in which another thread may take the error for itself (docs/defects, SWALLOWED).
 os.environ["TASK_QUEUE_ENABLE"] = "0"
 import torch
 import torch.distributed as dist
 
-case, rank, store = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+case, rank, store = sys.argv[1], int(sys.argv[2]), dist.FileStore(sys.argv[3], 2)
 torch.npu.set_device(rank)
 torch.ones(1).npu()
-dist.init_process_group("hccl", init_method=f"file://{store}", rank=rank, world_size=2)
+store.add("up", 1)
+while store.add("up", 0) < 2:  # to import torch may take one of them longer than the timeout
+    time.sleep(0.01)
+dist.init_process_group("hccl", store=store, rank=rank, world_size=2)
 dist.all_reduce(torch.ones(4).npu())
 torch.npu.synchronize()
 if rank == 1 and case != "disagreement":
