@@ -19,5 +19,6 @@ from accelerate import Accelerator
 
 accelerator = Accelerator()
 mask = torch.ones(accelerator.process_index + 1, dtype=torch.bool, device=accelerator.device)
-print(accelerator.process_index, accelerator.pad_across_processes(mask).dtype, flush=True)
+sys.stdout.write(f"{accelerator.process_index} {accelerator.pad_across_processes(mask).dtype}\n")
+sys.stdout.flush()
 accelerator.end_training()
