@@ -331,6 +331,10 @@ def test_the_longest_line(tmp_path, monkeypatch):
         ),
         (forged(HEADER, FOOTER, TEST).encode(), ", line 3: a record after the footer"),
         (forged(TEST).encode(), ", line 1: expected the header, found a record of type test"),
+        (
+            forged(HEADER, {**TEST, "nodeid": 3, "checks": "x"}).encode(),
+            ", line 2: a record of type test with a malformed nodeid, checks",
+        ),
         (None, ": cannot be read: No such file or directory. Give a journal or the directory of a run"),
     ],
 )
