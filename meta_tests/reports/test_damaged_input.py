@@ -145,6 +145,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "reports", "junit", tmp_path / "run", "-o", tmp_path / "out.xml"],
         cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},  # which would be cut off, too, and be there for everybody
         capture_output=True,
         text=True,
         check=False,
