@@ -22,7 +22,7 @@ def test_they_compute_what_they_stand_for(emulated, program, chip):
 
 
 def test_graph_operators_that_older_releases_choose(emulated):
-    """Where torch_npu chooses graph operators, decompositions and shifts are those of torch."""
+    """Where torch_npu chooses graph operators, decompositions, shifts and statistics of batches are those of torch."""
     run = emulated(
         """
         import torch, torch_npu
@@ -46,9 +46,24 @@ def test_graph_operators_that_older_releases_choose(emulated):
         assert torch.equal(chosen(lambda given: given >> 2, numbers)[0], numbers >> 2)
         assert torch.equal(chosen(lambda given, by: given << by, numbers, places)[0], numbers << places)
         assert torch.equal(chosen(lambda given, by: given >> by, numbers, places)[0], numbers >> places)
+        # Two ranks of 3 rows each, as SyncBatchNorm puts them together, beside one process with all 6.
+        batch = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+        parts = batch.view(2, 3, 5, 1, 1)
+        sums = [chosen(lambda own: torch_npu.batch_norm_reduce(own, 1e-3), part) for part in parts]
+        sum_all, square_sum_all = (torch.stack(each) for each in zip(*sums))
+        running = [torch.full((5,), 2.0), torch.full((5,), 3.0)]
+        on_card = [tensor.npu() for tensor in running]
+        gather = torch_npu.batch_norm_gather_stats_update
+        mean, invstd = chosen(
+            lambda own, *all: gather(own, *all, *on_card, 0.25, 1e-3, torch.tensor([3.0, 3.0]).npu()),
+            batch[:3], sum_all, square_sum_all,
+        )
+        expected = torch.native_batch_norm(batch, None, None, *running, True, 0.25, 1e-3)
+        torch.testing.assert_close([mean, invstd, *(tensor.cpu() for tensor in on_card)], [*expected[1:], *running])
         """,
         environment={"NPU_EMULATOR_TRACE": "1"},
     )
 
     called = set(run.succeeded().stderr.split())
-    assert {"Svd", "LeftShift", "RightShift"} <= called, run.stderr[-2000:]
+    older = {"Svd", "LeftShift", "RightShift", "BNTrainingReduce", "SyncBatchNormGatherStats"}
+    assert older <= called, run.stderr[-2000:]

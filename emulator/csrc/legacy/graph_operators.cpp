@@ -1,8 +1,9 @@
 // Graph operators that torch_npu calls although it knows aclnn functions, or before it does: copies, shifts, reductions,
-// norms, decompositions, distances.
+// norms, decompositions, distances, statistics of batches.
 #include <climits>
 #include <cmath>
 
+#include "../operators/batch_normalisation.h"
 #include "../operators/softmax.h"
 #include "graph_operator.h"
 
@@ -100,6 +101,26 @@ static Tensor distance_gradient(const Tensor& grad, const Tensor& difference, co
 GRAPH_OPERATOR(CdistGrad, Accumulating, {
     Tensor each = distance_gradient(call.input(0), at::sub(call.input(1), call.input(2)), call.input(3), call.number("p", 2));
     call.output() = at::sum_to(at::sum(each, -2), call.output()->sizes());
+})
+
+// ---- synchronised batch normalisation -----------------------------------------------------------------------------------------------
+
+// For releases of torch_npu that do not know aclnnBatchNormReduce and aclnnSyncBatchNormGatherStats.
+GRAPH_OPERATOR(BNTrainingReduce, Accumulating, {
+    Tensor self = widened(call.input(0));
+    call.output(0) = sum_per_channel(self);
+    call.output(1) = sum_per_channel(at::square(self));
+})
+GRAPH_OPERATOR(SyncBatchNormGatherStats, Accumulating, {
+    Statistics all = statistics_of_sums(call.input(0), call.input(1), call.input(2));
+    double momentum = call.number("momentum", 0.1);
+    // The running statistics are inputs and outputs.
+    Tensor mean = all.moved_mean(call.input(3), momentum);
+    Tensor variance = all.moved_variance(call.input(4), momentum);
+    call.output(0) = all.mean;
+    call.output(1) = all.invstd(call.number("eps", 1e-3));
+    call.output(2) = mean;
+    call.output(3) = variance;
 })
 
 // ---- softmax --------------------------------------------------------------------------------------------------------------------------

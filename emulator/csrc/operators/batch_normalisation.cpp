@@ -1,12 +1,5 @@
 // Batch normalisation, and the pieces that SyncBatchNorm is made of.
-#include "widening.h"
-
-/// Dimension 1 is the channel; the statistics run over all the others.
-static std::vector<int64_t> all_but_channels(const Tensor& input) {
-    std::vector<int64_t> dims{0};
-    for (int64_t i = 2; i < input.dim(); i++) dims.push_back(i);
-    return dims;
-}
+#include "batch_normalisation.h"
 
 /// One float32 number for each channel, shaped to broadcast against the input.
 static Tensor per_channel(const Tensor& values, const Tensor& input) {
@@ -14,8 +7,6 @@ static Tensor per_channel(const Tensor& values, const Tensor& input) {
     shape[1] = input.size(1);
     return widened(values).reshape(shape);
 }
-
-static Tensor sum_per_channel(const Tensor& input) { return at::sum(input, all_but_channels(input)); }
 
 // ---- batch normalisation ---------------------------------------------------------------------------------------------------
 
@@ -94,25 +85,19 @@ OPERATOR(aclnnBatchNormElemtBackward, Accumulating,
              out = weight.defined() ? at::mul(dx, per_channel(weight, self)) : dx;
          })
 
-/// Statistics of all ranks together; the running variance is unbiased: divided by count - 1.
-static void update_running(const Output& running_mean, const Output& running_var, const Tensor& mean, const Tensor& variance,
-                           const Tensor& count, double momentum) {
-    if (running_mean->defined()) running_mean = at::lerp(widened(running_mean), mean, momentum);
-    Tensor unbiased = at::mul(variance, at::div(count, at::sub(count, 1)));
-    if (running_var->defined()) running_var = at::lerp(widened(running_var), unbiased, momentum);
+static void update_running(const Output& running_mean, const Output& running_var, const Statistics& all, double momentum) {
+    if (running_mean->defined()) running_mean = all.moved_mean(running_mean, momentum);
+    if (running_var->defined()) running_var = all.moved_variance(running_var, momentum);
 }
 
-/// Each rank gives the sum and the sum of squares of its elements. The count arrives as int32, one for each rank or channel.
 OPERATOR(aclnnSyncBatchNormGatherStats, Accumulating,
          (Tensor sum, Tensor square_sum, Tensor count, Output running_mean, Output running_var, float momentum, float eps, Output mean,
           Output invstd),
          {
-             Tensor total = at::sum(count.to(at::kFloat));
-             Tensor average = at::div(at::sum(widened(sum), 0), total);
-             Tensor variance = at::sub(at::div(at::sum(widened(square_sum), 0), total), at::square(average));
-             mean = average;
-             invstd = at::rsqrt(at::add(variance, eps));
-             update_running(running_mean, running_var, average, variance, total, momentum);
+             Statistics all = statistics_of_sums(sum, square_sum, count);
+             mean = all.mean;
+             invstd = all.invstd(eps);
+             update_running(running_mean, running_var, all, momentum);
          })
 
 /// Each rank gives the mean and 1 / sqrt(variance + eps) of its elements, as rows.
@@ -126,8 +111,8 @@ OPERATOR(aclnnBatchNormGatherStatsWithCounts, Accumulating,
              Tensor average = at::div(at::sum(at::mul(means, count), 0), total);
              Tensor variances = at::sub(at::reciprocal(at::square(widened(invstd))), eps);
              Tensor spread = at::add(variances, at::square(at::sub(means, average)));
-             Tensor variance = at::div(at::sum(at::mul(spread, count), 0), total);
-             mean_all = average;
-             invstd_all = at::rsqrt(at::add(variance, eps));
-             update_running(running_mean, running_var, average, variance, total, momentum);
+             Statistics all{average, at::div(at::sum(at::mul(spread, count), 0), total), total};
+             mean_all = all.mean;
+             invstd_all = all.invstd(eps);
+             update_running(running_mean, running_var, all, momentum);
          })
