@@ -120,7 +120,8 @@ def of_noise(noise: Mapping) -> list[str]:
     ]
     for one in noise["clean"]:
         alarms = ", ".join(f"{test} ({count})" for test, count in one["alarms"].items()) or "none"
-        seeds = " (seeds {} to {})".format(*one["seeds"]) if "seeds" in one else ""
+        ends = dict.fromkeys(one.get("seeds", ()))
+        seeds = f" (seed{'s' * (len(ends) > 1)} {' to '.join(map(str, ends))})" if ends else ""
         lines.append(
             f"| `{one['noise']}`: {one['what']} | {one['runs']}{seeds} | {one['green']} | {one['tests']} | {alarms} |"
         )
